@@ -1,0 +1,1 @@
+//! See gateway/ARCHITECTURE.md.

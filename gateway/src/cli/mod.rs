@@ -1,0 +1,149 @@
+//! The command line: one definition from which parsing, help, man page and completions come.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// A self-hosted push gateway: UnifiedPush and Web Push in, MQTT out, nothing accepted is lost.
+#[derive(Debug, Parser)]
+#[command(name = "unifiedpush-gateway", version, about, propagate_version = true)]
+pub struct Cli {
+    /// What to do; without it the gateway runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Where things are; accepted before and after every subcommand.
+    #[command(flatten)]
+    pub global: Global,
+    /// Listeners of `run`, given without the word.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Accepted before and after every subcommand.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Read settings from this TOML file.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Keep state here [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/unifiedpush-gateway].
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Listeners.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// Listen here for application servers (HTTP); port 0 picks a free one [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    pub public: Option<SocketAddr>,
+    /// Listen here for devices (MQTT); port 0 picks a free one [default: 127.0.0.1:1883].
+    #[arg(long, value_name = "ADDR")]
+    pub mqtt: Option<SocketAddr>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway (the default).
+    Run(RunArgs),
+    /// Pair, list, re-key and remove devices.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Give endpoints to apps, list and remove them.
+    #[command(subcommand)]
+    Registration(RegistrationCommand),
+    /// Be a distributor in this terminal: print an endpoint, then every push that arrives.
+    Listen(ListenArgs),
+    /// Check a configuration file and say what is wrong with it.
+    Check,
+    /// Print the manual page (roff).
+    #[command(hide = true)]
+    Man,
+    /// Print shell completions.
+    #[command(hide = true)]
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `device …`
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Pair a device: prints its id, its secret (shown once) and a pairing URI.
+    Add {
+        /// What to call it.
+        name: String,
+        /// Print JSON: {"device","secret","uri"}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the paired devices.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a device a new secret; the old one, and its open connection, end at once.
+    Rotate {
+        /// Its id.
+        id: String,
+        /// Print JSON: {"device","secret","uri"}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Unpair a device: its connection, registrations and waiting messages end at once.
+    Remove {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// `registration …`
+#[derive(Debug, Subcommand)]
+pub enum RegistrationCommand {
+    /// Give an app on a device an endpoint; the same app gets the same endpoint again.
+    Add {
+        /// The device's id.
+        device: String,
+        /// The app's name, which is also its token.
+        app: String,
+        /// Accept pushes only from the application server with this public key (RFC 8292).
+        #[arg(long, value_name = "KEY")]
+        vapid: Option<String>,
+        /// Print JSON: {"device","app","channel","endpoint"}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the registrations.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a registration; its endpoint answers 410 from now on.
+    Remove {
+        /// Its endpoint.
+        endpoint: String,
+    },
+}
+
+/// `listen`
+#[derive(Args, Clone, Debug)]
+pub struct ListenArgs {
+    /// Be this device, instead of pairing a new one by the control socket.
+    #[arg(long, value_name = "ID", requires = "secret")]
+    pub device: Option<String>,
+    /// The device's secret.
+    #[arg(long, value_name = "S", requires = "device")]
+    pub secret: Option<String>,
+    /// Where the gateway listens for devices [default: what the running gateway says].
+    #[arg(long, value_name = "ADDR")]
+    pub mqtt: Option<String>,
+    /// Stop after this many pushes.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Print a JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}

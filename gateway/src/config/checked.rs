@@ -1,0 +1,84 @@
+//! The settings as the rooms use them.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Checked settings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// `tracing` filter, for example `info` or `unifiedpush_gateway::wake=debug`.
+    pub log: String,
+    /// The MQTT room.
+    pub mqtt: MqttConfig,
+    /// The HTTP listener for application servers.
+    pub public: PublicConfig,
+    /// Where the state lives; created on first start with mode 0700.
+    pub state_dir: PathBuf,
+}
+
+/// `[public]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PublicConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How many connections at once.
+    pub max_connections: usize,
+    /// What a push without `TTL` gets.
+    pub missing_ttl: MissingTtl,
+    /// The origin of endpoints, without a trailing slash: `https://push.example.org`.
+    /// `None`: `http://` and the bound address.
+    pub url: Option<String>,
+}
+
+/// `missing_ttl`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MissingTtl {
+    /// One day: UnifiedPush senders exist that send none.
+    #[default]
+    OneDay,
+    /// 400, as RFC 8030 §5.2 asks.
+    Refuse,
+}
+
+/// `[transport.mqtt]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MqttConfig {
+    /// The host that pairing URIs name; `None`: the listening address.
+    pub host: Option<String>,
+    /// Where to listen without TLS.
+    pub listen: SocketAddr,
+    /// How many connections at once.
+    pub max_connections: usize,
+    /// The longest keep-alive in seconds; also what a client's 0 means.
+    pub max_keep_alive_s: u16,
+    /// A listener with TLS, if any.
+    pub tls: Option<MqttTls>,
+}
+
+/// `[transport.mqtt.tls]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MqttTls {
+    /// PEM file with the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+/// What the command line says over the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--mqtt`
+    pub mqtt: Option<SocketAddr>,
+    /// `--public`
+    pub public: Option<SocketAddr>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+}
+
+/// A setting that cannot be used. Its text names file, key, what is wrong and what would be right.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);

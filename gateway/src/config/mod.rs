@@ -1,0 +1,9 @@
+//! Settings: a raw mirror of the file, and the checked form that everything else uses.
+//!
+//! Precedence: command line, then file, then built-in defaults. Nothing is bound before all of it is
+//! valid, and an unknown key is an error: a typing mistake must not silently mean the default.
+
+mod checked;
+mod raw;
+
+pub use checked::{Config, ConfigError, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig};

@@ -1,0 +1,130 @@
+//! The owner's side door: a control socket, and the same commands without a running gateway.
+//!
+//! One request a connection: a line of JSON ([`Request`]) up, a line of JSON ([`Reply`]) down. The
+//! peer is checked by SO_PEERCRED: root and the gateway's own user may ask.
+
+use serde::{Deserialize, Serialize};
+
+/// What an owner may ask.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Request {
+    /// Pair a device.
+    DeviceAdd {
+        /// Its name.
+        name: String,
+    },
+    /// All devices.
+    DeviceList,
+    /// Unpair a device.
+    DeviceRemove {
+        /// Its id.
+        id: String,
+    },
+    /// A new secret for a device.
+    DeviceRotate {
+        /// Its id.
+        id: String,
+    },
+    /// An endpoint for an app.
+    RegistrationAdd {
+        /// The app's name and token.
+        app: String,
+        /// The device's id.
+        device: String,
+        /// Its application server's public key.
+        vapid: Option<String>,
+    },
+    /// All registrations.
+    RegistrationList,
+    /// End a registration.
+    RegistrationRemove {
+        /// The endpoint's URL.
+        endpoint: String,
+    },
+    /// Where the running gateway listens.
+    Status,
+}
+
+/// What comes back.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done, and there is nothing to say.
+    Done,
+    /// A device's new credentials.
+    Paired(Pairing),
+    /// All devices.
+    Devices {
+        /// Oldest first.
+        devices: Vec<DeviceRow>,
+    },
+    /// One registration.
+    Registered(RegistrationRow),
+    /// All registrations.
+    Registrations {
+        /// Oldest first.
+        registrations: Vec<RegistrationRow>,
+    },
+    /// Where the gateway listens.
+    Status(Status),
+    /// It could not be done: what is wrong and what would be right.
+    Failed {
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// A device's credentials: `device add --json`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Pairing {
+    /// Its id.
+    pub device: String,
+    /// Its secret, shown this once.
+    pub secret: String,
+    /// The pairing URI.
+    pub uri: String,
+}
+
+/// A row of `device list --json`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DeviceRow {
+    /// When it was paired, seconds since 1970.
+    pub created: u64,
+    /// Its id.
+    pub device: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// How many registrations it has.
+    pub registrations: u64,
+    /// The protocol that it speaks.
+    pub transport: String,
+}
+
+/// A row of `registration list --json`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct RegistrationRow {
+    /// The app.
+    pub app: String,
+    /// Its channel in the MQTT protocol.
+    pub channel: String,
+    /// When it was made, seconds since 1970.
+    pub created: u64,
+    /// Whose it is.
+    pub device: String,
+    /// The endpoint's URL.
+    pub endpoint: String,
+    /// The distributor's name for it.
+    pub token: String,
+    /// The application server that alone may push.
+    pub vapid: Option<String>,
+}
+
+/// Where the gateway listens: the ready line's content.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// `mqtt://127.0.0.1:1883`
+    pub mqtt: String,
+    /// `http://127.0.0.1:8080`
+    pub public: String,
+}

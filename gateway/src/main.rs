@@ -1,0 +1,3 @@
+//! The binary: parses, dispatches, and is the only place that ends the process.
+
+fn main() {}

@@ -1,0 +1,78 @@
+//! A paired distributor and what it says of itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeviceId, UnixTime, Urgency};
+
+/// A paired distributor.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Device {
+    /// When it was paired, by the wall clock.
+    pub created: UnixTime,
+    /// Its id: the MQTT user name, and the second level of all its topics.
+    pub id: DeviceId,
+    /// What its owner calls it.
+    pub name: Box<str>,
+    /// How long its messages may wait for company.
+    pub profile: Profile,
+    /// SHA-256 of its secret. The secret has 256 random bits, so no slow hash is needed.
+    pub secret_hash: [u8; 32],
+    /// Which transport it speaks, by the room's name.
+    pub transport: Box<str>,
+}
+
+/// How long messages of each urgency may wait for company before they wake the device.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Normal waits seconds, low minutes.
+    #[default]
+    Balanced,
+    /// Nothing waits.
+    Instant,
+    /// Normal waits a minute, low half an hour.
+    Saver,
+}
+
+/// A durable session of a device, as its transport wrote it down: for MQTT the subscribed filters
+/// (MQTT 5.0 §4.1, 3.1.1 §4.1). The messages of the session are the store's, not part of it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Session {
+    /// Topic filters with the granted QoS, in order of subscription.
+    pub filters: Vec<(Box<str>, u8)>,
+}
+
+/// What a device says of itself (`outbox/state`): each part is absent until it has been said.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DeviceState {
+    /// Whether it hangs on Wi-Fi.
+    pub network: Option<Network>,
+    /// How it is powered.
+    pub power: Option<Power>,
+    /// Whether its screen is on.
+    pub screen: Option<bool>,
+    /// The lowest urgency that it wants now (RFC 8030 §5.3).
+    pub urgency: Option<Urgency>,
+}
+
+/// What a device is connected by.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Every byte costs, and waking the radio costs most.
+    Mobile,
+    /// Waking is nearly free.
+    Wifi,
+}
+
+/// How a device is powered.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Power {
+    /// On battery.
+    Battery,
+    /// Plugged in.
+    Charging,
+    /// On battery, and there is little left.
+    Low,
+}

@@ -1,0 +1,30 @@
+//! The nouns of the gateway: what a device, a registration, an endpoint and a push message are.
+//!
+//! No I/O, no async, and no clock: time enters as a [`Moment`] that the caller read from
+//! [`crate::clock`]. Every type is checked by construction, so a value that exists is valid.
+
+mod device;
+mod endpoint;
+mod id;
+mod push;
+mod registration;
+mod time;
+mod vapid;
+
+pub use device::{Device, DeviceState, Network, Power, Profile, Session};
+pub use endpoint::{EndpointToken, MessageToken};
+pub use id::{DeviceId, MessageId, RegistrationId};
+pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};
+pub use registration::{AppToken, Registration};
+pub use time::{Moment, UnixTime};
+pub use vapid::VapidKey;
+
+/// A text that does not have the form its type asks for.
+///
+/// The message says what was expected; whoever shows it adds where the text came from.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct Malformed {
+    /// What a valid text looks like, as the end of the sentence "expected …".
+    pub expected: &'static str,
+}

@@ -1,0 +1,1 @@
+//! What every room must do, tested once for all of them.

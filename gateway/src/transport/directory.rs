@@ -1,0 +1,82 @@
+//! What a room may ask of the house: who somebody is, and which endpoint an app has.
+//!
+//! Rooms see this trait only; [`crate::registry`] implements it.
+
+use std::{net::IpAddr, pin::Pin};
+
+use crate::model::{AppToken, DeviceId, Registration, Session, VapidKey};
+
+/// An answer that has to wait for the disk.
+pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
+
+/// Who is who. Reads answer at once from memory; writes answer when they are on disk.
+pub trait Directory: Send + Sync {
+    /// Checks a device's id and secret in constant time, throttled per source and per device.
+    fn login(&self, id: &str, secret: &[u8], source: IpAddr) -> Login;
+
+    /// Gives the app an endpoint: the same token of the same device gets the same endpoint for ever.
+    fn register(
+        &self,
+        device: DeviceId,
+        request: RegisterRequest,
+    ) -> Future<'_, Result<RegisteredAs, RegisterRefusal>>;
+
+    /// Writes down (or, with `None`, forgets) a device's durable session.
+    fn save_session(
+        &self,
+        device: DeviceId,
+        session: Option<Session>,
+    ) -> Future<'_, Result<(), RegisterRefusal>>;
+
+    /// The device's durable session, if it has one.
+    fn session(&self, device: DeviceId) -> Option<Session>;
+
+    /// Ends a registration; its endpoint answers 410 from now on. Unknown tokens are no error:
+    /// after the call there is no such registration.
+    fn unregister(&self, device: DeviceId, token: AppToken) -> Future<'_, Result<(), RegisterRefusal>>;
+}
+
+/// A registration with the full URL of its endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RegisteredAs {
+    /// The endpoint's URL.
+    pub endpoint: String,
+    /// The registration.
+    pub registration: Registration,
+}
+
+/// What a login comes to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Login {
+    /// Wrong id or secret; which of them is nobody's business.
+    Refused,
+    /// Too many wrong ones from here or for this device: try later.
+    Throttled,
+    /// It is this device.
+    Welcome(DeviceId),
+}
+
+/// An app that wants an endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RegisterRequest {
+    /// What to show to the owner: the app's name, else the description, else the token.
+    pub app: Box<str>,
+    /// The distributor's name for the app instance.
+    pub token: AppToken,
+    /// The only application server that may push, if any.
+    pub vapid: Option<VapidKey>,
+}
+
+/// Why there is no endpoint, in the words of UnifiedPush (AND_3.0.0, DBUS 0.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RegisterRefusal {
+    /// The device has as many registrations as it may have: the owner must remove some.
+    #[error("ACTION_REQUIRED")]
+    ActionRequired,
+    /// The gateway cannot write now (disk full, shutting down): try again later.
+    #[error("INTERNAL_ERROR")]
+    InternalError,
+    /// The device is not paired (any more).
+    #[error("UNAUTHORIZED")]
+    Unauthorized,
+}

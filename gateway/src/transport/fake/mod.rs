@@ -1,0 +1,1 @@
+//! A scripted transport for tests.

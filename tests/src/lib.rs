@@ -1,0 +1,1 @@
+//! Starts the real gateway and speaks to it as its users do.
