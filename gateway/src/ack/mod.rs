@@ -1,1 +1,55 @@
-//! See gateway/ARCHITECTURE.md.
+//! Report ▶ settlement: what the transports report is settled in the ledger and told to the planner.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    model::{MessageId, Phase},
+    store::Ledger,
+    telemetry::Telemetry,
+    transport::{Event, Report},
+    wake::Expired,
+};
+
+/// Settles until the transports are gone, then ends, which ends the planner.
+///
+/// Acknowledged messages leave the ledger before the planner hears of it, so that what it frees is
+/// free on disk too.
+pub async fn run(
+    mut reports: mpsc::Receiver<Report>,
+    mut expired: mpsc::UnboundedReceiver<Expired>,
+    planner: mpsc::Sender<Report>,
+    ledger: Ledger,
+    telemetry: Arc<Telemetry>,
+) {
+    loop {
+        tokio::select! {
+            report = reports.recv() => {
+                let Some(report) = report else { return };
+                match &report.event {
+                    Event::Acked(ids) => settle(&ledger, &telemetry, ids, Phase::Acked),
+                    Event::Taken(ids) => telemetry.count(Phase::Sent, ids.len() as u64),
+                    Event::Joined(window) => {
+                        tracing::debug!(device = %report.device, window = window.messages, "joined");
+                    }
+                    Event::Left => tracing::debug!(device = %report.device, "left"),
+                    Event::Turned(ids, why) => {
+                        tracing::warn!(device = %report.device, messages = ids.len(), ?why, "turned back");
+                    }
+                    Event::State(_) | Event::Stirred => {}
+                }
+                // The planner ends last; if it has ended, so has everything.
+                if planner.send(report).await.is_err() {
+                    return;
+                }
+            }
+            Some(ids) = expired.recv() => settle(&ledger, &telemetry, &ids, Phase::Expired),
+        }
+    }
+}
+
+fn settle(ledger: &Ledger, telemetry: &Telemetry, ids: &[MessageId], how: Phase) {
+    ledger.settle(ids, how);
+    telemetry.count(how, ids.len() as u64);
+}

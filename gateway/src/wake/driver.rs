@@ -1,0 +1,173 @@
+//! The shell around the planner: arrivals, reports and time in; consignments out.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::planner::{Order, Planner};
+use crate::{
+    clock::SharedClock,
+    model::{DeviceId, MessageId, Moment, Phase, PushMessage},
+    store::{Arrival, Backlog, NotStored},
+    telemetry::Telemetry,
+    transport::{Consignment, Event, Item, Report, Transport, Turned},
+};
+
+/// How many arrivals and reports are taken in before orders are given. What came together leaves
+/// together, and a flood cannot keep the planner from giving orders.
+const ROUND: usize = 256;
+
+/// Ids of messages that are over; [`crate::ack`] settles them.
+pub type Expired = Vec<MessageId>;
+
+/// Runs the planner.
+pub struct Driver {
+    backlog: Backlog,
+    clock: SharedClock,
+    expired: mpsc::UnboundedSender<Expired>,
+    /// Bodies that arrived in this round: what leaves at once needs no read.
+    fresh: HashMap<MessageId, Arc<PushMessage>>,
+    planner: Planner,
+    telemetry: Arc<Telemetry>,
+    transports: Vec<Arc<dyn Transport>>,
+}
+
+impl Driver {
+    /// A driver that hands over through `transports`. Expired ids go to `expired`, which is
+    /// unbounded so that the circle planner ▶ ack ▶ planner cannot wait for itself.
+    #[must_use]
+    pub fn new(
+        backlog: Backlog,
+        transports: Vec<Arc<dyn Transport>>,
+        clock: SharedClock,
+        expired: mpsc::UnboundedSender<Expired>,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let (fresh, planner) = (HashMap::new(), Planner::default());
+        Self { backlog, clock, expired, fresh, planner, telemetry, transports }
+    }
+
+    /// Runs until `reports` ends: then every transport has gone.
+    pub async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+        for pending in self.backlog.restored() {
+            self.planner.on_pending(&pending);
+        }
+        let mut arrivals = self.backlog.arrivals();
+        loop {
+            let now = self.clock.moment();
+            self.give_orders(now);
+            let pause = self.planner.next_wake().map(|at| at.saturating_duration_since(now.instant));
+            tokio::select! {
+                report = reports.recv() => match report {
+                    Some(report) => self.planner.on_report(&report),
+                    None => return,
+                },
+                Some(arrival) = arrivals.recv() => self.arrive(arrival),
+                () = sleep(pause) => {}
+            }
+            for _ in 0..ROUND {
+                if let Ok(report) = reports.try_recv() {
+                    self.planner.on_report(&report);
+                } else if let Ok(arrival) = arrivals.try_recv() {
+                    self.arrive(arrival);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Accepted { message, replaces } => {
+                if let Some(replaced) = replaces {
+                    self.telemetry.count(Phase::Replaced, 1);
+                    self.planner.on_withdrawn(message.device, replaced);
+                    self.fresh.remove(&replaced);
+                }
+                self.planner.on_pending(&message.pending());
+                self.fresh.insert(message.id, message);
+            }
+            Arrival::Withdrawn(device, id) => {
+                self.planner.on_withdrawn(device, id);
+                self.fresh.remove(&id);
+            }
+        }
+    }
+
+    fn give_orders(&mut self, now: Moment) {
+        loop {
+            let orders = self.planner.on_timeout(now.instant);
+            if orders.is_empty() {
+                break;
+            }
+            for order in orders {
+                match order {
+                    Order::Deliver(device, due) => self.deliver(now, device, &due),
+                    // Nobody listens any more when the gateway shuts down.
+                    Order::Expire(ids) => drop(self.expired.send(ids)),
+                }
+            }
+        }
+        self.fresh.clear();
+    }
+
+    fn deliver(&mut self, now: Moment, device: DeviceId, due: &[(MessageId, bool)]) {
+        let mut items = Vec::with_capacity(due.len());
+        for &(id, redelivery) in due {
+            match self.body(id) {
+                Ok(Some(message)) => {
+                    let left = message.expires.saturating_duration_since(now.instant);
+                    let remaining_s = u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+                    let token = self.backlog.token(id);
+                    items.push(Item { message, redelivery, remaining_s, token });
+                }
+                // It was settled while it waited in line.
+                Ok(None) => self.planner.on_report(&acked(now, device, id)),
+                Err(error) => {
+                    tracing::error!(%device, message = %id, %error, "cannot read a waiting message; trying again");
+                    self.planner.on_turned(now.instant, device, &[id], Turned::Full);
+                }
+            }
+        }
+        if items.is_empty() {
+            return;
+        }
+        let ids: Vec<MessageId> = items.iter().map(|item| item.message.id).collect();
+        if let Err(why) = self.hand_over(Consignment { device, items }) {
+            self.planner.on_turned(now.instant, device, &ids, why);
+        }
+    }
+
+    /// Offers the consignment to each transport: the one that the device speaks takes it.
+    fn hand_over(&self, consignment: Consignment) -> Result<(), Turned> {
+        let Some((last, others)) = self.transports.split_last() else { return Err(Turned::Absent) };
+        for transport in others {
+            match transport.hand_over(consignment.clone()) {
+                Err(Turned::Absent) => {}
+                outcome => return outcome,
+            }
+        }
+        last.hand_over(consignment)
+    }
+
+    fn body(&self, id: MessageId) -> Result<Option<Arc<PushMessage>>, NotStored> {
+        match self.fresh.get(&id) {
+            Some(message) => Ok(Some(Arc::clone(message))),
+            // A read of an SD card may take milliseconds: the worker's other tasks move on.
+            None => tokio::task::block_in_place(|| self.backlog.load(id)),
+        }
+    }
+}
+
+fn acked(now: Moment, device: DeviceId, id: MessageId) -> Report {
+    Report { at: now.instant, device, event: Event::Acked(vec![id]) }
+}
+
+/// Sleeps for `pause`; without one, for ever.
+async fn sleep(pause: Option<Duration>) {
+    match pause {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => std::future::pending().await,
+    }
+}
