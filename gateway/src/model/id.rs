@@ -16,7 +16,7 @@ fn write_base32(value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (place, slot) in text.iter_mut().rev().enumerate() {
         *slot = ALPHABET[((value >> (5 * place)) & 31) as usize];
     }
-    f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 fn read_base32(text: &str) -> Result<u64, Malformed> {

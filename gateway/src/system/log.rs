@@ -21,8 +21,8 @@ pub fn start_log(filter: &str) -> Result<(), String> {
             .with_syslog_identifier("unifiedpush-gateway".into())
             .install()
             .map_err(|error| error.to_string())?;
-        let levels = filter.split(',').filter_map(|part| log::LevelFilter::from_str(part).ok());
-        log::set_max_level(levels.last().unwrap_or(log::LevelFilter::Info));
+        let mut levels = filter.split(',').filter_map(|part| log::LevelFilter::from_str(part).ok());
+        log::set_max_level(levels.next_back().unwrap_or(log::LevelFilter::Info));
         return Ok(());
     }
     tracing_subscriber::fmt()
