@@ -1,1 +1,215 @@
-//! See gateway/ARCHITECTURE.md.
+//! Who is who: devices, their credentials, and the registrations of their apps.
+//!
+//! Policy over [`store::Accounts`](crate::store::Accounts): what a name may be, who may log in, which app
+//! has which endpoint, and how many. Every change is answered once it is on disk. Transports see it as
+//! their [`Directory`](crate::transport::Directory), the owner through [`crate::console`].
+
+mod credentials;
+mod directory;
+mod pairing;
+mod registrations;
+mod throttle;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub use credentials::Secret;
+pub use pairing::{NotAnEndpoint, Origin, Security};
+
+use self::throttle::Throttle;
+use crate::{
+    clock::SharedClock,
+    model::{Device, DeviceId, Profile},
+    store::{Accounts, NotStored},
+    transport::Notice,
+};
+
+/// A device may have so many registrations. UnifiedPush asks for more than 1,000 (AND_3.0.0).
+pub const MAX_REGISTRATIONS: usize = 2_000;
+/// A device's name may have so many bytes.
+pub const MAX_NAME: usize = 64;
+
+/// How transports learn what the owner has changed. Called from any task; must not wait.
+pub type Notices = Box<dyn Fn(Notice) + Send + Sync>;
+
+/// Devices and registrations, with the rules that hold for them.
+pub struct Registry {
+    accounts: Accounts,
+    clock: SharedClock,
+    notices: Notices,
+    origin: Origin,
+    throttle: Mutex<Throttle>,
+    /// Held from looking to writing, so that two callers cannot both find an app without an endpoint,
+    /// or give one to a device that is being removed. Never held while waiting for the disk.
+    turn: Mutex<()>,
+    /// Held until the answer is on disk, by all who ask for the same app of the same device.
+    waits: [tokio::sync::Mutex<()>; 16],
+}
+
+/// A device's new credentials.
+#[derive(Debug)]
+pub struct Pairing {
+    /// Its id.
+    pub device: DeviceId,
+    /// Its secret, in the clear this once.
+    pub secret: Secret,
+    /// Both, and where to connect.
+    pub uri: String,
+}
+
+/// Why the registry does not do what it was asked. The text says what would be right.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The device has [`MAX_REGISTRATIONS`].
+    #[error(
+        "device {0} has {MAX_REGISTRATIONS} registrations, the most that one may have: \
+         remove some (`registration list` shows them)"
+    )]
+    Full(DeviceId),
+    /// Not a name.
+    #[error("a device's name has 1 to {MAX_NAME} bytes and no control characters; this one {0}")]
+    Name(&'static str),
+    /// The operating system gives no random bytes.
+    #[error("the operating system gives no random numbers, without which no secret can be made")]
+    NoRandomness,
+    /// Not paired, or not any more.
+    #[error("no device {0} is paired (`device list` shows those that are)")]
+    NoSuchDevice(DeviceId),
+    /// Ended already, or never was.
+    #[error("no registration has the endpoint {0} (`registration list` shows those that have one)")]
+    NoSuchRegistration(String),
+    /// Not one of this gateway's endpoints at all.
+    #[error("{0:?} is not an endpoint: {1}")]
+    NotAnEndpoint(String, NotAnEndpoint),
+    /// Nothing was changed: try again later.
+    #[error("{0}; nothing was changed")]
+    NotStored(#[from] NotStored),
+}
+
+impl Registry {
+    /// `origin` is where the gateway is reached, `notices` takes what transports have to be told.
+    #[must_use]
+    pub fn new(accounts: Accounts, clock: SharedClock, origin: Origin, notices: Notices) -> Self {
+        Self {
+            accounts,
+            clock,
+            notices,
+            origin,
+            throttle: Mutex::default(),
+            turn: Mutex::default(),
+            waits: Default::default(),
+        }
+    }
+
+    /// Pairs a device that speaks the protocol of the room `transport`.
+    ///
+    /// # Errors
+    /// [`Refusal`] of the name, or by the disk.
+    pub async fn add_device(&self, name: &str, transport: &str) -> Result<Pairing, Refusal> {
+        check_name(name)?;
+        let secret = Secret::random()?;
+        let (device, commit) = {
+            let _turn = self.turn();
+            let device = Device {
+                created: self.clock.moment().wall,
+                id: self.unused_device_id()?,
+                name: name.into(),
+                profile: Profile::default(),
+                secret_hash: secret.hash(),
+                transport: transport.into(),
+            };
+            (device.id, self.accounts.put_device(device)?)
+        };
+        commit.await?;
+        tracing::info!(%device, name, "device paired");
+        Ok(self.pairing(device, secret))
+    }
+
+    /// All devices, oldest first, each with the number of its registrations.
+    #[must_use]
+    pub fn devices(&self) -> Vec<(Arc<Device>, usize)> {
+        let mut counts = std::collections::HashMap::<DeviceId, usize>::new();
+        for registration in self.accounts.registrations(None) {
+            *counts.entry(registration.device).or_default() += 1;
+        }
+        let count = |device: &Device| counts.get(&device.id).copied().unwrap_or_default();
+        self.accounts.devices().into_iter().map(|device| (device.clone(), count(&device))).collect()
+    }
+
+    /// Gives a device a new secret. The old one, and the connection that it opened, end at once.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchDevice`], or by the disk.
+    pub async fn rotate(&self, id: DeviceId) -> Result<Pairing, Refusal> {
+        let secret = Secret::random()?;
+        let commit = {
+            let _turn = self.turn();
+            let device = self.accounts.device(id).ok_or(Refusal::NoSuchDevice(id))?;
+            self.accounts.put_device(Device { secret_hash: secret.hash(), ..(*device).clone() })?
+        };
+        commit.await?;
+        self.notify(Notice::Expelled(id));
+        tracing::info!(device = %id, "device has a new secret");
+        Ok(self.pairing(id, secret))
+    }
+
+    /// Unpairs a device. Its connection, registrations and waiting messages end at once.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchDevice`], or by the disk.
+    pub async fn remove_device(&self, id: DeviceId) -> Result<(), Refusal> {
+        let commit = {
+            let _turn = self.turn();
+            self.accounts.remove_device(id)?.ok_or(Refusal::NoSuchDevice(id))?
+        };
+        commit.await?;
+        self.notify(Notice::Expelled(id));
+        tracing::info!(device = %id, "device unpaired");
+        Ok(())
+    }
+
+    fn pairing(&self, device: DeviceId, secret: Secret) -> Pairing {
+        Pairing { device, uri: self.origin.pairing_uri(device, &secret), secret }
+    }
+
+    fn unused_device_id(&self) -> Result<DeviceId, Refusal> {
+        loop {
+            let id = DeviceId(u64::from_ne_bytes(credentials::random_bytes()?));
+            if self.accounts.device(id).is_none() {
+                return Ok(id);
+            }
+        }
+    }
+
+    fn notify(&self, notice: Notice) {
+        (self.notices)(notice);
+    }
+
+    /// The guarded value is empty, so a panic while it was held has spoilt nothing.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() {
+        Err(Refusal::Name("is empty"))
+    } else if name.len() > MAX_NAME {
+        Err(Refusal::Name("is too long"))
+    } else if name.chars().any(char::is_control) {
+        Err(Refusal::Name("has a control character"))
+    } else {
+        Ok(())
+    }
+}

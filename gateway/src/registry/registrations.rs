@@ -1,0 +1,167 @@
+//! Which app has which endpoint.
+
+use std::{
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+};
+
+use super::{MAX_REGISTRATIONS, Refusal, Registry, credentials};
+use crate::{
+    model::{AppToken, DeviceId, EndpointToken, Registration, RegistrationId},
+    store::{Commit, Lookup},
+    transport::{Notice, RegisterRequest, RegisteredAs},
+};
+
+/// What the owner is shown of an app has at most so many characters.
+const MAX_APP: usize = 100;
+
+impl Registry {
+    /// Gives an app an endpoint. The same token of the same device gets the same endpoint, for ever.
+    ///
+    /// The latest request counts: another VAPID key (or none) changes who may push to the endpoint, and
+    /// another app name what the owner is shown. The endpoint stays what it was.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchDevice`], [`Refusal::Full`], or by the disk.
+    pub async fn register(
+        &self,
+        device: DeviceId,
+        request: RegisterRequest,
+    ) -> Result<RegisteredAs, Refusal> {
+        // Who asks for the same app at the same time waits until the first answer is on disk.
+        let _wait = self.wait_for(device, &request.token).await;
+        let (registration, commit) = self.enter(device, request)?;
+        if let Some(commit) = commit {
+            commit.await?;
+            tracing::info!(%device, app = %registration.app, channel = %registration.id, "app registered");
+        }
+        Ok(self.with_endpoint(registration))
+    }
+
+    /// All registrations, oldest first.
+    #[must_use]
+    pub fn registrations(&self) -> Vec<RegisteredAs> {
+        let all = self.accounts.registrations(None);
+        all.iter().map(|registration| self.with_endpoint((**registration).clone())).collect()
+    }
+
+    /// Ends the registration with this endpoint: its URL, or the last segment alone. Its device is told.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAnEndpoint`], [`Refusal::NoSuchRegistration`], or by the disk.
+    pub async fn remove_registration(&self, endpoint: &str) -> Result<(), Refusal> {
+        let token = self
+            .origin
+            .read_endpoint(endpoint)
+            .map_err(|why| Refusal::NotAnEndpoint(endpoint.to_owned(), why))?;
+        let unknown = || Refusal::NoSuchRegistration(endpoint.to_owned());
+        let registration = self.live(token).ok_or_else(unknown)?;
+        let _wait = self.wait_for(registration.device, &registration.token).await;
+        let commit = {
+            let _turn = self.turn();
+            self.accounts.remove_registration(registration.id)?.ok_or_else(unknown)?
+        };
+        commit.await?;
+        self.notify(Notice::Unregistered(registration.device, registration.token.clone()));
+        tracing::info!(device = %registration.device, app = %registration.app, "registration removed");
+        Ok(())
+    }
+
+    /// Ends a registration at the wish of its device. Unknown tokens are no error.
+    pub(super) async fn unregister(&self, device: DeviceId, token: &AppToken) -> Result<(), Refusal> {
+        let _wait = self.wait_for(device, token).await;
+        let commit = {
+            let _turn = self.turn();
+            match self.accounts.registration_of(device, token) {
+                Some(registration) => self.accounts.remove_registration(registration.id)?,
+                None => None,
+            }
+        };
+        match commit {
+            Some(commit) => Ok(commit.await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds the registration, or makes or changes it: then there is a commit to wait for.
+    fn enter(
+        &self,
+        device: DeviceId,
+        request: RegisterRequest,
+    ) -> Result<(Registration, Option<Commit>), Refusal> {
+        let app = presentable(&request.app, &request.token);
+        let _turn = self.turn();
+        if self.accounts.device(device).is_none() {
+            return Err(Refusal::NoSuchDevice(device));
+        }
+        let registration = match self.accounts.registration_of(device, &request.token) {
+            Some(known) if known.vapid == request.vapid && known.app == app => {
+                return Ok(((*known).clone(), None));
+            }
+            Some(known) => Registration { app, vapid: request.vapid, ..(*known).clone() },
+            None if self.accounts.registrations(Some(device)).len() >= MAX_REGISTRATIONS => {
+                return Err(Refusal::Full(device));
+            }
+            None => Registration {
+                app,
+                created: self.clock.moment().wall,
+                device,
+                endpoint: EndpointToken(credentials::random_bytes()?),
+                id: self.unused_registration_id()?,
+                token: request.token,
+                vapid: request.vapid,
+            },
+        };
+        let commit = self.accounts.put_registration(registration.clone())?;
+        Ok((registration, Some(commit)))
+    }
+
+    fn live(&self, endpoint: EndpointToken) -> Option<Arc<Registration>> {
+        match self.accounts.lookup(&endpoint) {
+            Lookup::Live(registration) => Some(registration),
+            Lookup::Gone | Lookup::Unknown => None,
+        }
+    }
+
+    fn unused_registration_id(&self) -> Result<RegistrationId, Refusal> {
+        loop {
+            let id = RegistrationId(u64::from_ne_bytes(credentials::random_bytes()?));
+            if self.accounts.registration(id).is_none() {
+                return Ok(id);
+            }
+        }
+    }
+
+    async fn wait_for(&self, device: DeviceId, token: &AppToken) -> tokio::sync::MutexGuard<'_, ()> {
+        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one((device, token));
+        // The remainder is below 16, whatever the width of usize.
+        #[expect(clippy::cast_possible_truncation, reason = "smaller than the number of locks")]
+        let lock = (hash % self.waits.len() as u64) as usize;
+        self.waits[lock].lock().await
+    }
+
+    fn with_endpoint(&self, registration: Registration) -> RegisteredAs {
+        RegisteredAs { endpoint: self.origin.endpoint(registration.endpoint), registration }
+    }
+}
+
+/// What a device says of an app ends on its owner's terminal and in the log: without control
+/// characters, short, and never empty.
+fn presentable(app: &str, token: &AppToken) -> Box<str> {
+    let clean: String = app.chars().filter(|c| !c.is_control()).take(MAX_APP).collect();
+    let clean = clean.trim();
+    if clean.is_empty() { token.as_str().into() } else { clean.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_name_cannot_write_to_the_terminal() {
+        let token: AppToken = "token".parse().expect("a token");
+        assert_eq!(&*presentable("\u{1b}]0;x\u{7}Mail\n", &token), "]0;xMail");
+        assert_eq!(&*presentable(" \n\u{1b} ", &token), "token");
+        assert_eq!(presentable(&"é".repeat(1000), &token).chars().count(), MAX_APP);
+    }
+}
