@@ -3,6 +3,16 @@
 //! One request a connection: a line of JSON ([`Request`]) up, a line of JSON ([`Reply`]) down. The
 //! peer is checked by SO_PEERCRED: root and the gateway's own user may ask.
 
+mod client;
+mod execute;
+mod server;
+mod socket;
+
+pub use client::{AskError, ask};
+pub use execute::execute;
+pub use server::{BindError, MAX_REQUEST, Server};
+pub use socket::runtime_dir;
+
 use serde::{Deserialize, Serialize};
 
 /// What an owner may ask.

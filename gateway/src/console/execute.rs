@@ -1,0 +1,104 @@
+//! Does what the owner asks: the same code behind the socket and without a running gateway.
+
+use super::{DeviceRow, Pairing, RegistrationRow, Reply, Request, Status};
+use crate::{
+    model::{AppToken, DeviceId, Malformed, VapidKey},
+    registry::{self, Refusal, Registry},
+    transport::{RegisterRequest, RegisteredAs},
+};
+
+/// The protocol that a device speaks when it is paired from here.
+const TRANSPORT: &str = "mqtt";
+
+/// Answers one request. `status` is `None` when no gateway runs.
+pub async fn execute(registry: &Registry, status: Option<&Status>, request: Request) -> Reply {
+    attempt(registry, status, request)
+        .await
+        .unwrap_or_else(|failure| Reply::Failed { message: failure.to_string() })
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0:?} is not {1}: {2}")]
+    Malformed(String, &'static str, Malformed),
+    #[error("the gateway is not running, so it listens nowhere: start it with `unifiedpush-gateway run`")]
+    NotRunning,
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+async fn attempt(registry: &Registry, status: Option<&Status>, request: Request) -> Result<Reply, Failure> {
+    Ok(match request {
+        Request::DeviceAdd { name } => Reply::Paired(registry.add_device(&name, TRANSPORT).await?.into()),
+        Request::DeviceList => Reply::Devices { devices: devices(registry) },
+        Request::DeviceRemove { id } => {
+            registry.remove_device(device_id(&id)?).await?;
+            Reply::Done
+        }
+        Request::DeviceRotate { id } => Reply::Paired(registry.rotate(device_id(&id)?).await?.into()),
+        Request::RegistrationAdd { app, device, vapid } => {
+            let device = device_id(&device)?;
+            let request = registration(app, vapid)?;
+            Reply::Registered(registry.register(device, request).await?.into())
+        }
+        Request::RegistrationList => {
+            let registrations = registry.registrations().into_iter().map(RegistrationRow::from).collect();
+            Reply::Registrations { registrations }
+        }
+        Request::RegistrationRemove { endpoint } => {
+            registry.remove_registration(&endpoint).await?;
+            Reply::Done
+        }
+        Request::Status => Reply::Status(status.ok_or(Failure::NotRunning)?.clone()),
+    })
+}
+
+fn device_id(text: &str) -> Result<DeviceId, Failure> {
+    read(text, "a device id")
+}
+
+fn read<T: std::str::FromStr<Err = Malformed>>(text: &str, what: &'static str) -> Result<T, Failure> {
+    text.parse().map_err(|why| Failure::Malformed(text.to_owned(), what, why))
+}
+
+fn registration(app: String, vapid: Option<String>) -> Result<RegisterRequest, Failure> {
+    let token: AppToken = read(&app, "an app's name")?;
+    let vapid: Option<VapidKey> = match vapid {
+        Some(key) => Some(read(&key, "an application server's public key")?),
+        None => None,
+    };
+    Ok(RegisterRequest { app: app.into(), token, vapid })
+}
+
+fn devices(registry: &Registry) -> Vec<DeviceRow> {
+    let row = |(device, registrations): (std::sync::Arc<crate::model::Device>, usize)| DeviceRow {
+        created: device.created.as_secs(),
+        device: device.id.to_string(),
+        name: device.name.to_string(),
+        registrations: registrations as u64,
+        transport: device.transport.to_string(),
+    };
+    registry.devices().into_iter().map(row).collect()
+}
+
+impl From<registry::Pairing> for Pairing {
+    fn from(pairing: registry::Pairing) -> Self {
+        let registry::Pairing { device, secret, uri } = pairing;
+        Self { device: device.to_string(), secret: secret.as_str().to_owned(), uri }
+    }
+}
+
+impl From<RegisteredAs> for RegistrationRow {
+    fn from(registered: RegisteredAs) -> Self {
+        let RegisteredAs { endpoint, registration } = registered;
+        Self {
+            app: registration.app.into(),
+            channel: registration.id.to_string(),
+            created: registration.created.as_secs(),
+            device: registration.device.to_string(),
+            endpoint,
+            token: registration.token.to_string(),
+            vapid: registration.vapid.map(|key| key.to_string()),
+        }
+    }
+}
