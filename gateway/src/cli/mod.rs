@@ -1,5 +1,7 @@
 //! The command line: one definition from which parsing, help, man page and completions come.
 
+pub mod account;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};

@@ -1,0 +1,107 @@
+//! `device …` and `registration …`: asks the running gateway, or does it without one.
+
+mod offline;
+mod show;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+
+use super::{DeviceCommand, RegistrationCommand};
+use crate::{
+    config::Config,
+    console::{Reply, Request},
+};
+
+/// Why a command failed. Its text goes to standard error, its code to the shell.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// A setting stands in the way (78, `EX_CONFIG`).
+    #[error("{0}")]
+    Config(String),
+    /// It could not be done (1).
+    #[error("{0}")]
+    Failed(String),
+    /// Standard output does not take the answer (1).
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+    /// The command line makes no sense (64, `EX_USAGE`).
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl CliError {
+    /// The exit code: sysexits.h where it has a word, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::Failed(_) | Self::Output(_) => 1,
+            Self::Usage(_) => 64,
+        }
+    }
+}
+
+/// Executes `device …`. `terminal` says whether `out` is one: then a pairing comes with a QR code.
+///
+/// # Errors
+/// [`CliError`].
+pub fn device(
+    command: &DeviceCommand,
+    config: &Config,
+    out: &mut dyn Write,
+    terminal: bool,
+) -> Result<(), CliError> {
+    let (request, json) = match command {
+        DeviceCommand::Add { name, json } => (Request::DeviceAdd { name: name.clone() }, *json),
+        DeviceCommand::List { json } => (Request::DeviceList, *json),
+        DeviceCommand::Remove { id } => (Request::DeviceRemove { id: id.clone() }, false),
+        DeviceCommand::Rotate { id, json } => (Request::DeviceRotate { id: id.clone() }, *json),
+    };
+    print(offline::ask_or_open(config, request)?, json, out, terminal)
+}
+
+/// Executes `registration …`.
+///
+/// # Errors
+/// [`CliError`].
+pub fn registration(
+    command: &RegistrationCommand,
+    config: &Config,
+    out: &mut dyn Write,
+    terminal: bool,
+) -> Result<(), CliError> {
+    let (request, json) = match command {
+        RegistrationCommand::Add { device, app, vapid, json } => {
+            let (app, device, vapid) = (app.clone(), device.clone(), vapid.clone());
+            (Request::RegistrationAdd { app, device, vapid }, *json)
+        }
+        RegistrationCommand::List { json } => (Request::RegistrationList, *json),
+        RegistrationCommand::Remove { endpoint } => {
+            (Request::RegistrationRemove { endpoint: endpoint.clone() }, false)
+        }
+    };
+    print(offline::ask_or_open(config, request)?, json, out, terminal)
+}
+
+fn print(reply: Reply, json: bool, out: &mut dyn Write, terminal: bool) -> Result<(), CliError> {
+    let printed = match reply {
+        Reply::Failed { message } => return Err(CliError::Failed(message)),
+        Reply::Done => Ok(()),
+        Reply::Paired(pairing) if json => show::json(&pairing, out),
+        Reply::Paired(pairing) => show::pairing(&pairing, out, terminal),
+        Reply::Devices { devices } if json => show::json(&devices, out),
+        Reply::Devices { devices } => show::devices(&devices, out),
+        Reply::Registered(row) if json => show::json(&show::Registered::from(&row), out),
+        Reply::Registered(row) => writeln!(out, "{}", row.endpoint),
+        Reply::Registrations { registrations } if json => show::json(&registrations, out),
+        Reply::Registrations { registrations } => show::registrations(&registrations, out),
+        Reply::Status(status) => show::json(&status, out),
+    };
+    match printed.and_then(|()| out.flush()) {
+        // `device list | head -1` has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

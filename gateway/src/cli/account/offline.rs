@@ -1,0 +1,146 @@
+//! The same commands without a running gateway: the store is opened for one request.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::CliError;
+use crate::{
+    clock::{Clock as _, SystemClock},
+    config::Config,
+    console::{self, AskError, Reply, Request},
+    model::UnixTime,
+    registry::{Origin, Registry, Security},
+    store::{OpenError, Store},
+};
+
+/// A gateway that holds the store but does not answer yet is starting: it is asked again so often …
+const ATTEMPTS: u32 = 100;
+/// … with this pause.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks the running gateway, or, if none runs, opens the store and does it.
+///
+/// # Errors
+/// [`CliError`]; what the gateway refuses is a [`Reply::Failed`] instead.
+pub(super) fn ask_or_open(config: &Config, request: Request) -> Result<Reply, CliError> {
+    ask_or_open_patiently(config, request, ATTEMPTS)
+}
+
+pub(super) fn ask_or_open_patiently(
+    config: &Config,
+    request: Request,
+    attempts: u32,
+) -> Result<Reply, CliError> {
+    let mut left = attempts;
+    loop {
+        match console::ask(&config.state_dir, &request) {
+            Ok(reply) => return Ok(reply),
+            Err(AskError::NotRunning(_)) => {}
+            Err(error @ (AskError::Broken(..) | AskError::Denied(_))) => return Err(failed(error)),
+        }
+        let origin = origin_for(config, &request)?;
+        prepare(&config.state_dir, &request)?;
+        let clock = Arc::new(SystemClock::new(UnixTime(0)));
+        match Store::open(&config.state_dir, clock.moment()) {
+            Ok(store) => return execute(store, clock, origin, request),
+            Err(OpenError::InUse(_)) if left > 1 => {
+                left -= 1;
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+fn execute(
+    store: Store,
+    clock: Arc<SystemClock>,
+    origin: Origin,
+    request: Request,
+) -> Result<Reply, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let Store { accounts, backlog, closer, intake, ledger, newest } = store;
+    // Nobody is delivered to.
+    drop((backlog, intake, ledger));
+    clock.raise_floor(newest);
+    // No transport runs, so nobody has to be told.
+    let registry = Registry::new(accounts, clock, origin, Box::new(|_| ()));
+    Ok(runtime.block_on(async {
+        let reply = console::execute(&registry, None, request).await;
+        drop(registry);
+        closer.close().await;
+        reply
+    }))
+}
+
+/// Where the gateway will be reached when it runs. A port that is picked at start is known to nobody
+/// before; that matters only to requests whose answer names it.
+fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
+    let (devices, security, key) = match &config.mqtt.tls {
+        Some(tls) => (tls.listen, Security::Tls { ca: None }, "transport.mqtt.tls.listen"),
+        None => (config.mqtt.listen, Security::Plain, "transport.mqtt.listen"),
+    };
+    let unknown_port = match request {
+        Request::DeviceAdd { .. } | Request::DeviceRotate { .. } => {
+            (devices.port() == 0).then_some((key, "a pairing URI names it"))
+        }
+        Request::RegistrationAdd { .. } | Request::RegistrationList => {
+            let unknown = config.public.url.is_none() && config.public.listen.port() == 0;
+            unknown.then_some(("public.listen", "endpoints name it"))
+        }
+        Request::DeviceList
+        | Request::DeviceRemove { .. }
+        | Request::RegistrationRemove { .. }
+        | Request::Status => None,
+    };
+    if let Some((key, why)) = unknown_port {
+        return Err(CliError::Config(format!(
+            "{key} has port 0, so the port is known only while the gateway runs, and {why}: \
+             start the gateway first, or give it a port"
+        )));
+    }
+    let (url, host) = (config.public.url.as_deref(), config.mqtt.host.as_deref());
+    Ok(Origin::new(url, config.public.listen, host, devices, security))
+}
+
+/// The state must exist (`device add` makes it) and be ours: a file that another user leaves in it
+/// would keep the gateway from starting.
+fn prepare(dir: &Path, request: &Request) -> Result<(), CliError> {
+    match fs::metadata(dir) {
+        Ok(found) => own(dir, found.uid()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if !matches!(request, Request::DeviceAdd { .. }) {
+                return Err(CliError::Failed(format!(
+                    "there is no state in {}: nothing has been paired yet, or `--state-dir` is another one",
+                    dir.display()
+                )));
+            }
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(|error| CliError::Failed(format!("cannot make {}: {error}", dir.display())))
+        }
+        Err(error) => Err(CliError::Failed(format!("cannot look at {}: {error}", dir.display()))),
+    }
+}
+
+fn own(dir: &Path, owner: u32) -> Result<(), CliError> {
+    if owner == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(owner)).ok().flatten();
+    let user = user.map_or_else(|| format!("#{owner}"), |user| user.name);
+    Err(CliError::Failed(format!(
+        "no gateway runs, and {} belongs to the user {user}: start the gateway first, or run this as that \
+         user (`sudo -u {user} …`)",
+        dir.display()
+    )))
+}
+
+fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(error.to_string())
+}

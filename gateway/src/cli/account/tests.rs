@@ -1,0 +1,1 @@
+//! The commands without and with a running gateway.
