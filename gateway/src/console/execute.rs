@@ -102,3 +102,7 @@ impl From<RegisteredAs> for RegistrationRow {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "execute_tests.rs"]
+mod tests;

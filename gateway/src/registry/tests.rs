@@ -1,1 +1,331 @@
 //! The registry over a real store in a temporary directory.
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use super::*;
+use crate::{
+    clock::{Clock as _, ManualClock},
+    model::{AppToken, Session, UnixTime, VapidKey},
+    store::{Closer, Lookup, Store},
+    transport::{Directory, Login, RegisterRefusal, RegisterRequest, RegisteredAs},
+};
+
+/// 2026-11-23, as every test's beginning.
+const START: UnixTime = UnixTime(1_795_392_000_000);
+
+/// A registry with everything that it needs, in a directory of its own.
+pub(crate) struct House {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) notices: Arc<Mutex<Vec<Notice>>>,
+    pub(crate) registry: Arc<Registry>,
+    closer: Closer,
+    /// What a running gateway holds, too: without a reader, changes would have nowhere to go.
+    rest: (crate::store::Backlog, crate::store::Intake, crate::store::Ledger),
+}
+
+impl House {
+    pub(crate) fn open() -> Self {
+        Self::open_in(tempfile::tempdir().expect("a directory"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn open_in(dir: tempfile::TempDir) -> Self {
+        let clock = Arc::new(ManualClock::new(START));
+        let store = Store::open(dir.path(), clock.moment()).expect("a store");
+        let Store { accounts, backlog, closer, intake, ledger, newest: _ } = store;
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let heard = notices.clone();
+        let registry = Registry::new(
+            accounts,
+            clock.clone(),
+            origin(),
+            Box::new(move |notice| heard.lock().expect("no panic").push(notice)),
+        );
+        Self { clock, dir, notices, registry: Arc::new(registry), closer, rest: (backlog, intake, ledger) }
+    }
+
+    /// Closes the store in order and opens it again.
+    async fn restart(self) -> Self {
+        let Self { dir, registry, closer, rest, .. } = self;
+        drop((registry, rest));
+        closer.close().await;
+        Self::open_in(dir)
+    }
+
+    async fn pair(&self) -> (DeviceId, String) {
+        let pairing = self.registry.add_device("phone", "mqtt").await.expect("a pairing");
+        (pairing.device, pairing.secret.as_str().to_owned())
+    }
+
+    async fn register(&self, device: DeviceId, name: &str) -> RegisteredAs {
+        self.registry.register(device, app(name)).await.expect("an endpoint")
+    }
+
+    fn login(&self, device: DeviceId, secret: &str, source: IpAddr) -> Login {
+        self.registry.login(&device.to_string(), secret.as_bytes(), source)
+    }
+
+    fn heard(&self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices.lock().expect("no panic"))
+    }
+}
+
+fn origin() -> Origin {
+    Origin {
+        host: "127.0.0.1".to_owned(),
+        port: 1883,
+        security: Security::Plain,
+        url: "https://push.example.org".to_owned(),
+    }
+}
+
+fn app(name: &str) -> RegisterRequest {
+    RegisterRequest { app: name.into(), token: name.parse().expect("a token"), vapid: None }
+}
+
+fn key(byte: u8) -> VapidKey {
+    let mut bytes = [byte; 65];
+    bytes[0] = 4;
+    VapidKey::from_bytes(&bytes).expect("65 bytes")
+}
+
+const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
+
+#[tokio::test]
+async fn a_paired_device_is_welcome_and_nobody_else() {
+    let house = House::open();
+    let (device, secret) = house.pair().await;
+    let (other, other_secret) = house.pair().await;
+    assert_eq!(house.login(device, &secret, HOME), Login::Welcome(device));
+    assert_eq!(house.login(other, &other_secret, HOME), Login::Welcome(other));
+    assert_eq!(house.login(device, &other_secret, HOME), Login::Refused);
+    assert_eq!(house.login(device, "", HOME), Login::Refused);
+    assert_eq!(house.login(DeviceId(device.0 ^ 1), &secret, HOME), Login::Refused);
+    assert_eq!(house.registry.login("not an id", secret.as_bytes(), HOME), Login::Refused);
+    let upper = device.to_string().to_uppercase();
+    assert_eq!(house.registry.login(&upper, secret.as_bytes(), HOME), Login::Refused);
+}
+
+#[tokio::test]
+async fn the_pairing_uri_holds_the_credentials() {
+    let house = House::open();
+    let pairing = house.registry.add_device("phone", "mqtt").await.expect("a pairing");
+    let expected =
+        format!("unifiedpush-mqtt+plain://{}:{}@127.0.0.1:1883", pairing.device, pairing.secret.as_str());
+    assert_eq!(pairing.uri, expected);
+}
+
+#[tokio::test]
+async fn names_are_checked() {
+    let house = House::open();
+    for wrong in ["", "two\nlines", "\u{1b}[2J", "\u{85}", &"a".repeat(65), &"é".repeat(33)] {
+        let refused = house.registry.add_device(wrong, "mqtt").await;
+        assert!(matches!(refused, Err(Refusal::Name(_))), "{wrong:?}");
+    }
+    for right in ["a", "Pixel 9 (Ödön)", &"a".repeat(64), &"é".repeat(32)] {
+        assert!(house.registry.add_device(right, "mqtt").await.is_ok(), "{right:?}");
+    }
+    assert_eq!(house.registry.devices().len(), 4);
+}
+
+#[tokio::test]
+async fn a_rotated_secret_ends_the_old_one() {
+    let house = House::open();
+    let (device, old) = house.pair().await;
+    let endpoint = house.register(device, "mail").await;
+    let new = house.registry.rotate(device).await.expect("a new secret");
+    assert_eq!(new.device, device);
+    assert_eq!(house.heard(), [Notice::Expelled(device)]);
+    assert_eq!(house.login(device, &old, HOME), Login::Refused);
+    assert_eq!(house.login(device, new.secret.as_str(), HOME), Login::Welcome(device));
+    assert_eq!(house.register(device, "mail").await, endpoint, "its registrations stay");
+    let nobody = DeviceId(device.0 ^ 1);
+    assert_eq!(house.registry.rotate(nobody).await.err(), Some(Refusal::NoSuchDevice(nobody)));
+}
+
+#[tokio::test]
+async fn a_removed_device_leaves_nothing_but_tombstones() {
+    let house = House::open();
+    let (device, secret) = house.pair().await;
+    let gone = house.register(device, "mail").await;
+    house.registry.remove_device(device).await.expect("removed");
+    assert_eq!(house.heard(), [Notice::Expelled(device)]);
+    assert_eq!(house.login(device, &secret, HOME), Login::Refused);
+    assert!(house.registry.devices().is_empty() && house.registry.registrations().is_empty());
+    let lookup = house.rest.1.lookup(&gone.registration.endpoint);
+    assert!(matches!(lookup, Lookup::Gone), "{lookup:?}");
+    let directory: &dyn Directory = &*house.registry;
+    assert_eq!(directory.register(device, app("mail")).await, Err(RegisterRefusal::Unauthorized));
+    let late = directory.save_session(device, Some(Session::default())).await;
+    assert_eq!(late, Err(RegisterRefusal::Unauthorized));
+    assert_eq!(house.registry.remove_device(device).await, Err(Refusal::NoSuchDevice(device)));
+}
+
+#[tokio::test]
+async fn strangers_who_guess_lock_nobody_out_but_themselves() {
+    let house = House::open();
+    let (device, secret) = house.pair().await;
+    let mut answers = Vec::new();
+    for _ in 0..200 {
+        answers.push(house.login(device, "guess", STRANGER));
+    }
+    assert_eq!(answers.first(), Some(&Login::Refused));
+    assert_eq!(answers.last(), Some(&Login::Throttled));
+    assert_eq!(
+        house.login(device, &secret, STRANGER),
+        Login::Throttled,
+        "not even the right one, from there"
+    );
+    assert_eq!(house.login(device, &secret, HOME), Login::Welcome(device));
+    assert_eq!(house.login(device, "guess", HOME), Login::Throttled, "the device has had enough guesses");
+    assert_eq!(house.login(device, &secret, HOME), Login::Welcome(device));
+    house.clock.advance(Duration::from_secs(60));
+    assert_eq!(house.login(device, &secret, STRANGER), Login::Welcome(device));
+}
+
+#[tokio::test]
+async fn unknown_devices_are_throttled_like_known_ones() {
+    let house = House::open();
+    let (device, _) = house.pair().await;
+    let answers = |id: DeviceId, net: u8| -> Vec<Login> {
+        (0..30).map(|n| house.login(id, "guess", IpAddr::from([10, net, 0, n]))).collect()
+    };
+    assert_eq!(answers(device, 1), answers(DeviceId(device.0 ^ 1), 2));
+}
+
+#[tokio::test]
+async fn right_logins_cost_nothing() {
+    let house = House::open();
+    let (device, secret) = house.pair().await;
+    for _ in 0..1000 {
+        assert_eq!(house.login(device, &secret, HOME), Login::Welcome(device));
+    }
+}
+
+#[tokio::test]
+async fn the_same_app_gets_the_same_endpoint() {
+    let house = House::open();
+    let ((phone, _), (tablet, _)) = (house.pair().await, house.pair().await);
+    let first = house.register(phone, "mail").await;
+    assert_eq!(house.register(phone, "mail").await, first);
+    assert_ne!(house.register(phone, "chat").await.endpoint, first.endpoint);
+    assert_ne!(house.register(tablet, "mail").await.endpoint, first.endpoint);
+    assert!(first.endpoint.starts_with("https://push.example.org/p/") && first.endpoint.len() < 120);
+    assert!(!first.endpoint.contains(&phone.to_string()), "RFC 8030 §8.2");
+}
+
+#[tokio::test]
+async fn the_same_app_at_the_same_time_gets_the_same_endpoint() {
+    let house = House::open();
+    let (device, _) = house.pair().await;
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let registry = house.registry.clone();
+        all.spawn(async move { registry.register(device, app("mail")).await });
+    }
+    let endpoints: std::collections::HashSet<String> =
+        all.join_all().await.into_iter().map(|one| one.expect("an endpoint").endpoint).collect();
+    assert_eq!(endpoints.len(), 1);
+    assert_eq!(house.registry.registrations().len(), 1);
+}
+
+#[tokio::test]
+async fn another_key_or_name_keeps_the_endpoint() {
+    let house = House::open();
+    let (device, _) = house.pair().await;
+    let first = house.register(device, "mail").await;
+    for (name, vapid) in [("Mail", Some(key(1))), ("Mail", Some(key(2))), ("Post", None)] {
+        let request = RegisterRequest { app: name.into(), vapid: vapid.clone(), ..app("mail") };
+        let again = house.registry.register(device, request).await.expect("an endpoint");
+        assert_eq!((&again.endpoint, again.registration.id), (&first.endpoint, first.registration.id));
+        assert_eq!((&*again.registration.app, &again.registration.vapid), (name, &vapid));
+        assert_eq!(house.registry.registrations(), [again]);
+    }
+}
+
+#[tokio::test]
+async fn a_device_may_have_two_thousand_registrations() {
+    let house = House::open();
+    let ((full, _), (other, _)) = (house.pair().await, house.pair().await);
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..MAX_REGISTRATIONS {
+        let registry = house.registry.clone();
+        all.spawn(async move { registry.register(full, app(&format!("app {number}"))).await });
+    }
+    assert!(all.join_all().await.iter().all(Result::is_ok));
+    let directory: &dyn Directory = &*house.registry;
+    assert_eq!(directory.register(full, app("one more")).await, Err(RegisterRefusal::ActionRequired));
+    assert!(directory.register(full, app("app 7")).await.is_ok(), "it has that one already");
+    assert!(directory.register(other, app("one more")).await.is_ok(), "others notice nothing");
+    assert_eq!(directory.unregister(full, "app 7".parse().expect("a token")).await, Ok(()));
+    assert!(directory.register(full, app("one more")).await.is_ok(), "there is room again");
+    let counts: Vec<usize> = house.registry.devices().into_iter().map(|(_, count)| count).collect();
+    assert_eq!(counts, [MAX_REGISTRATIONS, 1]);
+}
+
+#[tokio::test]
+async fn an_unregistered_app_gets_a_new_endpoint() {
+    let house = House::open();
+    let (device, _) = house.pair().await;
+    let directory: &dyn Directory = &*house.registry;
+    let token: AppToken = "mail".parse().expect("a token");
+    assert_eq!(directory.unregister(device, token.clone()).await, Ok(()), "nothing to do is no error");
+    let first = house.register(device, "mail").await;
+    assert_eq!(directory.unregister(device, token.clone()).await, Ok(()));
+    assert!(matches!(house.rest.1.lookup(&first.registration.endpoint), Lookup::Gone));
+    assert_ne!(house.register(device, "mail").await.endpoint, first.endpoint);
+    assert_eq!(house.heard(), [], "the room that asked confirms it by itself");
+}
+
+#[tokio::test]
+async fn the_owner_ends_a_registration_by_its_endpoint() {
+    let house = House::open();
+    let (device, _) = house.pair().await;
+    let by_url = house.register(device, "mail").await;
+    let by_segment = house.register(device, "chat").await;
+    house.registry.remove_registration(&by_url.endpoint).await.expect("removed");
+    let segment = by_segment.registration.endpoint.to_string();
+    house.registry.remove_registration(&segment).await.expect("removed");
+    let told = |name: &str| Notice::Unregistered(device, name.parse().expect("a token"));
+    assert_eq!(house.heard(), [told("mail"), told("chat")]);
+    assert!(house.registry.registrations().is_empty());
+    let again = house.registry.remove_registration(&by_url.endpoint).await;
+    assert_eq!(again, Err(Refusal::NoSuchRegistration(by_url.endpoint)));
+    let elsewhere = house.registry.remove_registration("https://other.example/p/x").await;
+    let message = elsewhere.expect_err("not ours").to_string();
+    assert!(message.contains("https://other.example/p/x") && message.contains("https://push.example.org/p/"));
+}
+
+#[tokio::test]
+async fn everything_survives_a_restart() {
+    let house = House::open();
+    let (device, secret) = house.pair().await;
+    let request = RegisterRequest { vapid: Some(key(3)), ..app("mail") };
+    let registered = house.registry.register(device, request.clone()).await.expect("an endpoint");
+    let session = Session { filters: vec![("up/x/inbox/#".into(), 1)] };
+    let saved = house.registry.save_session(device, Some(session.clone())).await;
+    assert_eq!(saved, Ok(()));
+    let house = house.restart().await;
+    assert_eq!(house.login(device, &secret, HOME), Login::Welcome(device));
+    assert_eq!(house.registry.register(device, request).await, Ok(registered));
+    assert_eq!(house.registry.session(device), Some(session));
+    assert_eq!(house.registry.save_session(device, None).await, Ok(()));
+    assert_eq!(house.registry.session(device), None);
+}
+
+#[tokio::test]
+async fn devices_are_listed_oldest_first() {
+    let house = House::open();
+    let mut paired = Vec::new();
+    for _ in 0..5 {
+        paired.push(house.pair().await.0);
+        house.clock.advance(Duration::from_secs(1));
+    }
+    let listed: Vec<DeviceId> = house.registry.devices().iter().map(|(device, _)| device.id).collect();
+    assert_eq!(listed, paired);
+}

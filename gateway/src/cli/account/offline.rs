@@ -144,3 +144,16 @@ fn own(dir: &Path, owner: u32) -> Result<(), CliError> {
 fn failed(error: impl std::fmt::Display) -> CliError {
     CliError::Failed(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_s_state_is_left_alone() {
+        let own_uid = nix::unistd::geteuid().as_raw();
+        assert!(own(Path::new("/state"), own_uid).is_ok());
+        let refused = own(Path::new("/state"), own_uid ^ 1).expect_err("not ours").to_string();
+        assert!(refused.contains("/state belongs to the user") && refused.contains("start the gateway"));
+    }
+}
