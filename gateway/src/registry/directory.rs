@@ -64,8 +64,10 @@ impl Registry {
                 tracing::debug!(device = ?tried, %source, "login refused: wrong id or secret, once more");
                 Login::Throttled
             }
-            Charged::SourceEmpty => {
-                tracing::warn!(%source, "too many wrong logins: this source is throttled");
+            Charged::SourceEmpty { tell } => {
+                if tell {
+                    tracing::warn!(%source, "too many wrong logins: this source, at least, is throttled");
+                }
                 Login::Refused
             }
         }

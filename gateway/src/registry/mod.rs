@@ -47,8 +47,6 @@ pub struct Registry {
     /// Held from looking to writing, so that two callers cannot both find an app without an endpoint,
     /// or give one to a device that is being removed. Never held while waiting for the disk.
     turn: Mutex<()>,
-    /// Held until the answer is on disk, by all who ask for the same app of the same device.
-    waits: [tokio::sync::Mutex<()>; 16],
 }
 
 /// A device's new credentials.
@@ -95,15 +93,7 @@ impl Registry {
     /// `origin` is where the gateway is reached, `notices` takes what transports have to be told.
     #[must_use]
     pub fn new(accounts: Accounts, clock: SharedClock, origin: Origin, notices: Notices) -> Self {
-        Self {
-            accounts,
-            clock,
-            notices,
-            origin,
-            throttle: Mutex::default(),
-            turn: Mutex::default(),
-            waits: Default::default(),
-        }
+        Self { accounts, clock, notices, origin, throttle: Mutex::default(), turn: Mutex::default() }
     }
 
     /// Pairs a device that speaks the protocol of the room `transport`.

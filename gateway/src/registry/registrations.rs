@@ -1,19 +1,23 @@
 //! Which app has which endpoint.
 
-use std::{
-    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{MAX_REGISTRATIONS, Refusal, Registry, credentials};
 use crate::{
     model::{AppToken, DeviceId, EndpointToken, Registration, RegistrationId},
-    store::{Commit, Lookup},
+    store::{Commit, Lookup, NotStored},
     transport::{Notice, RegisterRequest, RegisteredAs},
 };
 
 /// What the owner is shown of an app has at most so many characters.
 const MAX_APP: usize = 100;
+
+/// A registration, and what to wait for before it is told to anybody.
+struct Entry {
+    changed: bool,
+    commit: Option<Commit>,
+    registration: Registration,
+}
 
 impl Registry {
     /// Gives an app an endpoint. The same token of the same device gets the same endpoint, for ever.
@@ -28,11 +32,11 @@ impl Registry {
         device: DeviceId,
         request: RegisterRequest,
     ) -> Result<RegisteredAs, Refusal> {
-        // Who asks for the same app at the same time waits until the first answer is on disk.
-        let _wait = self.wait_for(device, &request.token).await;
-        let (registration, commit) = self.enter(device, request)?;
+        let Entry { changed, commit, registration } = self.enter(device, request)?;
         if let Some(commit) = commit {
             commit.await?;
+        }
+        if changed {
             tracing::info!(%device, app = %registration.app, channel = %registration.id, "app registered");
         }
         Ok(self.with_endpoint(registration))
@@ -56,7 +60,6 @@ impl Registry {
             .map_err(|why| Refusal::NotAnEndpoint(endpoint.to_owned(), why))?;
         let unknown = || Refusal::NoSuchRegistration(endpoint.to_owned());
         let registration = self.live(token).ok_or_else(unknown)?;
-        let _wait = self.wait_for(registration.device, &registration.token).await;
         let commit = {
             let _turn = self.turn();
             self.accounts.remove_registration(registration.id)?.ok_or_else(unknown)?
@@ -69,7 +72,6 @@ impl Registry {
 
     /// Ends a registration at the wish of its device. Unknown tokens are no error.
     pub(super) async fn unregister(&self, device: DeviceId, token: &AppToken) -> Result<(), Refusal> {
-        let _wait = self.wait_for(device, token).await;
         let commit = {
             let _turn = self.turn();
             match self.accounts.registration_of(device, token) {
@@ -83,22 +85,16 @@ impl Registry {
         }
     }
 
-    /// Finds the registration, or makes or changes it: then there is a commit to wait for.
-    fn enter(
-        &self,
-        device: DeviceId,
-        request: RegisterRequest,
-    ) -> Result<(Registration, Option<Commit>), Refusal> {
+    /// Finds the registration, or makes or changes it.
+    fn enter(&self, device: DeviceId, request: RegisterRequest) -> Result<Entry, Refusal> {
         let app = presentable(&request.app, &request.token);
         let _turn = self.turn();
         if self.accounts.device(device).is_none() {
             return Err(Refusal::NoSuchDevice(device));
         }
-        let registration = match self.accounts.registration_of(device, &request.token) {
-            Some(known) if known.vapid == request.vapid && known.app == app => {
-                return Ok(((*known).clone(), None));
-            }
-            Some(known) => Registration { app, vapid: request.vapid, ..(*known).clone() },
+        let known = self.accounts.registration_of(device, &request.token);
+        let registration = match &known {
+            Some(known) => Registration { app, vapid: request.vapid, ..(**known).clone() },
             None if self.accounts.registrations(Some(device)).len() >= MAX_REGISTRATIONS => {
                 return Err(Refusal::Full(device));
             }
@@ -112,8 +108,15 @@ impl Registry {
                 vapid: request.vapid,
             },
         };
-        let commit = self.accounts.put_registration(registration.clone())?;
-        Ok((registration, Some(commit)))
+        let changed = known.is_none_or(|known| *known != registration);
+        // What is the same is put all the same: that writes nothing, but waits for whoever asked for
+        // this app a moment ago and whose write is not on disk yet.
+        match self.accounts.put_registration(registration.clone()) {
+            Ok(commit) => Ok(Entry { changed, commit: Some(commit), registration }),
+            // A disk that is out of order has been rolled back to: what is known then is what is on it.
+            Err(NotStored::Disk) if !changed => Ok(Entry { changed, commit: None, registration }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn live(&self, endpoint: EndpointToken) -> Option<Arc<Registration>> {
@@ -130,14 +133,6 @@ impl Registry {
                 return Ok(id);
             }
         }
-    }
-
-    async fn wait_for(&self, device: DeviceId, token: &AppToken) -> tokio::sync::MutexGuard<'_, ()> {
-        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one((device, token));
-        // The remainder is below 16, whatever the width of usize.
-        #[expect(clippy::cast_possible_truncation, reason = "smaller than the number of locks")]
-        let lock = (hash % self.waits.len() as u64) as usize;
-        self.waits[lock].lock().await
     }
 
     fn with_endpoint(&self, registration: Registration) -> RegisteredAs {

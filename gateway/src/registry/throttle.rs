@@ -25,10 +25,14 @@ const DEVICE_INTERVAL: Duration = Duration::from_secs(5);
 /// Sources, and devices, that are remembered: about 200 KB in all at the worst.
 const REMEMBERED: usize = 4096;
 
+/// The owner is told of throttled sources once in this time: a log on an SD card is not a stranger's to fill.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// Counts wrong logins by source and by device.
 #[derive(Debug)]
 pub(super) struct Throttle {
     devices: Buckets<DeviceId>,
+    quiet_until: Option<Instant>,
     sources: Buckets<IpAddr>,
 }
 
@@ -40,13 +44,17 @@ pub(super) enum Charged {
     /// It was one of those that are forgiven.
     Forgiven,
     /// That was the source's last one for now.
-    SourceEmpty,
+    SourceEmpty {
+        /// Whether it is time to tell the owner.
+        tell: bool,
+    },
 }
 
 impl Default for Throttle {
     fn default() -> Self {
         Self {
             devices: Buckets::new(DEVICE_BURST, DEVICE_INTERVAL),
+            quiet_until: None,
             sources: Buckets::new(SOURCE_BURST, SOURCE_INTERVAL),
         }
     }
@@ -70,7 +78,11 @@ impl Throttle {
         let source = network(source);
         self.sources.take(source, now);
         if self.sources.is_empty(&source, now) {
-            Charged::SourceEmpty
+            let tell = self.quiet_until.is_none_or(|quiet| quiet <= now);
+            if tell {
+                self.quiet_until = Some(now + QUIET);
+            }
+            Charged::SourceEmpty { tell }
         } else if device_empty {
             Charged::DeviceEmpty
         } else {
@@ -156,11 +168,27 @@ mod tests {
             assert_eq!(throttle.charge(home, None, start), Charged::Forgiven);
             assert!(!throttle.blocks(home, start));
         }
-        assert_eq!(throttle.charge(home, None, start), Charged::SourceEmpty);
+        assert_eq!(throttle.charge(home, None, start), Charged::SourceEmpty { tell: true });
         assert!(throttle.blocks(home, start));
         assert!(!throttle.blocks(address("192.0.2.2"), start), "others notice nothing");
         assert!(throttle.blocks(home, start + SOURCE_INTERVAL - Duration::from_millis(1)));
         assert!(!throttle.blocks(home, start + SOURCE_INTERVAL));
+    }
+
+    #[test]
+    fn the_owner_is_told_once_a_minute_however_many_are_throttled() {
+        let (mut throttle, start) = (Throttle::default(), now());
+        let mut told = |at: Instant| -> usize {
+            let sources = (0..20).map(|last| IpAddr::from([192, 0, 2, last]));
+            let charges = sources.flat_map(|source| std::iter::repeat_n(source, 2 * SOURCE_BURST as usize));
+            charges
+                .filter(|source| {
+                    let charged = throttle.charge(*source, None, at);
+                    matches!(charged, Charged::SourceEmpty { tell: true })
+                })
+                .count()
+        };
+        assert_eq!((told(start), told(start + QUIET / 2), told(start + QUIET)), (1, 0, 1));
     }
 
     #[test]
