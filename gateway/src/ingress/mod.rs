@@ -1,1 +1,109 @@
-//! See gateway/ARCHITECTURE.md.
+//! HTTP in: the resources of RFC 8030 that application servers use, on the public listener.
+//!
+//! HTTP/1.1 only. RFC 8030 asks for HTTP/2 where the device listens, which here is a transport's
+//! business; application servers all speak 1.1, a reverse proxy in front speaks it to us, and without
+//! streams there is one request, one body and one small buffer to a connection.
+//!
+//! In the order data flows: `front` accepts within `limits`, `io` keeps the socket in time, `route` reads
+//! the path, `desk` serves (`body`, then admission, then `queue`), `answer` says how it ended.
+
+mod answer;
+mod body;
+mod desk;
+mod front;
+mod io;
+mod limits;
+mod queue;
+mod route;
+
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{net::TcpListener, sync::watch};
+
+pub use self::limits::Limits;
+use self::{desk::Desk, front::Front, queue::Queue};
+use crate::{
+    admission::{Admission, MissingTtl, Policy},
+    clock::SharedClock,
+    store::Intake,
+    telemetry::Telemetry,
+};
+
+/// What the listener serves with.
+#[derive(Debug)]
+pub struct State {
+    /// The origin of endpoints, without a slash at its end: `https://push.example.org`. A VAPID token
+    /// must name it.
+    pub base: String,
+    /// The time.
+    pub clock: SharedClock,
+    /// Where messages go.
+    pub intake: Intake,
+    /// How much strangers may cost.
+    pub limits: Limits,
+    /// What a push without `TTL` gets.
+    pub missing_ttl: MissingTtl,
+    /// Where messages are counted.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// The public listener.
+#[derive(Debug)]
+pub struct Public {
+    listener: TcpListener,
+}
+
+impl Public {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// Whatever the system says: the address is in use, not ours, or needs a privilege.
+    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await? })
+    }
+
+    /// Takes over a socket that listens already, for example from systemd: it outlives a restart, so
+    /// that no connection is refused meanwhile.
+    ///
+    /// # Errors
+    /// Whatever the system says when the socket is made non-blocking.
+    pub fn from_std(listener: std::net::TcpListener) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: TcpListener::from_std(listener)? })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` becomes true (or its sender is gone), then lets the requests that are
+    /// in flight finish, within [`Limits::drain`].
+    pub async fn serve(self, state: State, shutdown: watch::Receiver<bool>) {
+        let State { base, clock, intake, limits, missing_ttl, telemetry } = state;
+        let admission = Admission::new(&Policy { missing_ttl, origin: base.clone() });
+        self.serve_desk(Desk { admission, base, clock, limits, queue: intake, telemetry }, shutdown).await;
+    }
+
+    async fn serve_desk<Q: Queue>(self, desk: Desk<Q>, mut shutdown: watch::Receiver<bool>) {
+        let front = Arc::new(Front::new(desk));
+        loop {
+            let (stream, place) = tokio::select! {
+                biased;
+                // An error means that whoever could stop us is gone, which is a stop as well.
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                accepted = front.accept(&self.listener) => accepted,
+            };
+            tokio::spawn(Arc::clone(&front).attend(stream, place, shutdown.clone()));
+        }
+        // Before the wait: with a socket of systemd's new connections now queue up for our successor.
+        drop(self.listener);
+        front.emptied().await;
+    }
+}

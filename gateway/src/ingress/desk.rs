@@ -1,0 +1,151 @@
+//! Serves requests: finds the endpoint, asks admission, gives the message to the store and waits
+//! until it is safe.
+
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Body;
+use tokio::time::timeout;
+
+use super::{
+    Limits,
+    answer::Answer,
+    body::{self, Unread},
+    queue::Queue,
+    route::Route,
+};
+use crate::{
+    admission::{Admission, Checked, MAX_BODY, Parts, Refusal, Unchecked},
+    clock::SharedClock,
+    model::{EndpointToken, MessageToken, Phase, Registration, Ttl},
+    store::{Lookup, NewPush, NotStored},
+    telemetry::Telemetry,
+};
+
+/// What every connection shares.
+#[derive(Debug)]
+pub(super) struct Desk<Q> {
+    pub(super) admission: Admission,
+    /// The origin of endpoints and messages, without a slash at its end.
+    pub(super) base: String,
+    pub(super) clock: SharedClock,
+    pub(super) limits: Limits,
+    pub(super) queue: Q,
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+impl<Q: Queue> Desk<Q> {
+    /// Serves one request.
+    pub(super) async fn serve<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = bytes::Bytes> + Unpin,
+    {
+        match Route::find(request.method(), request.uri().path()) {
+            Route::About => Answer::About,
+            Route::Cancel(token) => self.cancel(&token).await,
+            Route::Discover(endpoint) => match self.endpoint(&endpoint) {
+                Ok(_) => Answer::Endpoint,
+                Err(answer) => answer,
+            },
+            Route::Health => Answer::Healthy,
+            Route::Method(methods) => Answer::MethodUnknown(methods),
+            Route::Preflight(methods) => Answer::Preflight(methods),
+            Route::Push(endpoint) => match self.endpoint(&endpoint) {
+                Ok(registration) => self.push(registration, request).await,
+                Err(answer) => answer,
+            },
+            Route::Unknown => Answer::PathUnknown,
+        }
+    }
+
+    /// The registration that owns an endpoint, or what to say to one who thinks that there is one.
+    /// Comes before the body: a stranger who guesses endpoints costs no memory.
+    fn endpoint(&self, endpoint: &EndpointToken) -> Result<Arc<Registration>, Answer> {
+        match self.queue.lookup(endpoint) {
+            Lookup::Gone => Err(Answer::EndpointGone),
+            Lookup::Live(registration) => Ok(registration),
+            Lookup::Unknown => Err(Answer::EndpointUnknown),
+        }
+    }
+
+    async fn push<B>(&self, registration: Arc<Registration>, request: Request<B>) -> Answer
+    where
+        B: Body<Data = bytes::Bytes> + Unpin,
+    {
+        let id = registration.id;
+        let answer = match self.check(registration, request).await {
+            Ok(checked) => self.store(checked).await,
+            Err(answer) => answer,
+        };
+        match &answer {
+            Answer::Stored { .. } => {}
+            Answer::Refused(refusal) => {
+                self.telemetry.count(Phase::Refused, 1);
+                tracing::debug!(registration = %id, reason = ?refusal, "refused a push message: {refusal}");
+            }
+            other => {
+                self.telemetry.count(Phase::Refused, 1);
+                tracing::debug!(registration = %id, reason = ?other, "did not take a push message");
+            }
+        }
+        answer
+    }
+
+    /// Reads the body and asks admission.
+    async fn check<B>(&self, registration: Arc<Registration>, request: Request<B>) -> Result<Checked, Answer>
+    where
+        B: Body<Data = bytes::Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let body = body::read(body, MAX_BODY, self.limits.body).await.map_err(|unread| match unread {
+            Unread::Broken => Answer::BodyBroken,
+            Unread::TooLarge => Answer::Refused(Refusal::BodyTooLarge),
+            Unread::TooSlow => Answer::BodyTooSlow,
+        })?;
+        let request = Unchecked { body, headers: &head.headers };
+        self.admission.admit(request, registration, self.clock.moment()).map_err(Answer::Refused)
+    }
+
+    /// Queues a message and waits until it is safe.
+    async fn store(&self, checked: Checked) -> Answer {
+        let Parts { body, coding, registration, topic, ttl, urgency } = checked.into_parts();
+        let push = NewPush { body, coding, registration, topic, ttl, urgency };
+        let (token, commit) = match self.queue.append(push, self.clock.moment()) {
+            Ok(appended) => appended,
+            Err(error) => return Answer::NotStored(error),
+        };
+        self.telemetry.count(Phase::Accepted, 1);
+        if let Err(answer) = self.committed(commit).await {
+            return answer;
+        }
+        if ttl != Ttl::ZERO {
+            self.telemetry.count(Phase::Stored, 1);
+        }
+        Answer::Stored { location: format!("{}/m/{token}", self.base), ttl }
+    }
+
+    /// Takes a message back (RFC 8030 §5: `DELETE` of its resource).
+    async fn cancel(&self, token: &MessageToken) -> Answer {
+        let commit = match self.queue.cancel(token) {
+            Ok(Some(commit)) => commit,
+            Ok(None) => return Answer::MessageUnknown,
+            Err(error) => return Answer::NotStored(error),
+        };
+        match self.committed(commit).await {
+            Ok(()) => {
+                self.telemetry.count(Phase::Cancelled, 1);
+                Answer::Cancelled
+            }
+            Err(answer) => answer,
+        }
+    }
+
+    /// Waits for the disk, not for ever: a write that is confirmed later is at worst one message twice.
+    async fn committed(&self, commit: impl Future<Output = Result<(), NotStored>>) -> Result<(), Answer> {
+        match timeout(self.limits.commit, commit).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Answer::NotStored(error)),
+            Err(_) => Err(Answer::CommitTooSlow),
+        }
+    }
+}
