@@ -1,21 +1,145 @@
 //! The queue of record: sled + postcard, made to keep a promise.
 //!
 //! Handles that cannot reverse the flow: [`Intake`] appends, [`Backlog`] reads, [`Ledger`] settles,
-//! [`Accounts`] holds devices and registrations. All of them queue their writes for one committer.
+//! [`Accounts`] holds devices and registrations. All of them change one [`state`] in memory and queue
+//! their writes for one [`committer`], which turns whatever has queued up into one atomic batch, makes
+//! it durable with one fdatasync, and only then resolves the [`Commit`]s of that batch.
+//!
+//! # Map
+//! [`record`] what a value looks like · [`seal`] the public names of messages · [`disk`] the database
+//! itself · [`open`] reading it back · [`state`] and [`registers`] what is known in memory ·
+//! [`committer`] group commit · [`recovery`] what happens when the disk fails · [`intake`], [`backlog`],
+//! [`ledger`], [`accounts`] the handles.
+//!
+//! # On disk
+//! `<state>/lock` is held (flock) while the store is open. `<state>/db/` is one sled 0.34 database
+//! (`db` the log, `conf`, `snap.*`), and everything lies in its default tree, so that one `Batch` over
+//! several keyspaces is atomic. The first byte of a key is its keyspace, see [`Space`]; integers in
+//! keys are big-endian, so that messages lie in order of arrival.
+//!
+//! A value is a record: one byte version (1), four bytes CRC-32 (little-endian; over the key, the
+//! version and the body), then the body in postcard. The body of a push message follows its record's
+//! postcard part as it is, up to the end of the value. A record is at most [`MAX_RECORD`] bytes: sled
+//! moves pages above 128 KB, and a page holds up to 20 records, into files that nobody syncs.
+//!
+//! A record that cannot be read (CRC, version, form), or a message whose registration is missing, is
+//! moved to the quarantine keyspace under its old key, byte for byte, and reported as an error; it
+//! never keeps the gateway from starting. A database whose `format` is newer than [`FORMAT`] is not
+//! touched: [`OpenError::Newer`].
+//!
+//! # When the disk fails
+//! After a failed write or fsync nothing of that batch is acknowledged, ever: its commits resolve
+//! [`NotStored::Disk`], its messages are withdrawn, its accounts are rolled back, and so is all that
+//! was queued behind it. sled accepts no write after an I/O error, and the kernel may have marked
+//! pages as clean that never reached the disk; so the committer waits until a probe file can be
+//! written and synced, drops the database together with its cached pages, opens it again from what
+//! is truly on disk, puts the keys of the failed batch right, and only then accepts again.
+
+mod accounts;
+mod backlog;
+mod committer;
+mod disk;
+mod intake;
+mod ledger;
+mod open;
+mod record;
+mod recovery;
+mod registers;
+mod seal;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
-use crate::model::{
-    AppToken, Coding, Device, DeviceId, EndpointToken, MessageId, MessageToken, Moment, Pending, Phase,
-    PushMessage, Registration, RegistrationId, Session, Topic, Ttl, UnixTime, Urgency,
-};
+pub use accounts::Accounts;
+pub use backlog::{Arrival, Backlog};
+pub use committer::Closer;
+pub use intake::{Appended, Intake, NewPush};
+pub use ledger::Ledger;
+
+use crate::model::{DeviceId, EndpointToken, Moment, Registration, UnixTime};
+
+/// The newest format of the whole that this program reads and the one that it writes.
+const FORMAT: u32 = 1;
+
+/// The longest value, in bytes.
+const MAX_RECORD: usize = 6 * 1024;
+
+/// The keyspaces: first byte of every key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+enum Space {
+    /// + device id (8 bytes): a [`crate::model::Device`].
+    Device = b'd',
+    /// + message number (8 bytes): [`record::MessageHead`], then the body.
+    Message = b'm',
+    /// + a name: see [`Meta`].
+    Meta = b'x',
+    /// + a whole other key: its value, unreadable, as it was found.
+    Quarantine = b'q',
+    /// + endpoint token (20 bytes): a [`crate::model::Registration`].
+    Registration = b'r',
+    /// + device id (8 bytes): a [`crate::model::Session`].
+    Session = b's',
+    /// + endpoint token (20 bytes): [`record::Tombstone`].
+    Tombstone = b't',
+}
+
+/// The names in the keyspace [`Space::Meta`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Meta {
+    /// The version of the whole: a `u32`.
+    Format,
+    /// 32 random bytes, made once: the key of all message tokens.
+    TokenKey,
+    /// [`record::Reserve`]: every message number below it may have been given out.
+    Reserve,
+}
+
+impl Meta {
+    fn key(self) -> sled::IVec {
+        let name: &[u8] = match self {
+            Self::Format => b"format",
+            Self::Reserve => b"reserve",
+            Self::TokenKey => b"token-key",
+        };
+        key(Space::Meta, name)
+    }
+}
+
+/// A key; up to 22 bytes need no allocation.
+fn key(space: Space, rest: &[u8]) -> sled::IVec {
+    let mut bytes = [0; 22];
+    let end = 1 + rest.len();
+    match bytes.get_mut(1..end) {
+        Some(slot) => {
+            slot.copy_from_slice(rest);
+            bytes[0] = space as u8;
+            sled::IVec::from(&bytes[..end])
+        }
+        None => sled::IVec::from([&[space as u8], rest].concat()),
+    }
+}
+
+fn message_key(number: u64) -> sled::IVec {
+    key(Space::Message, &number.to_be_bytes())
+}
+
+fn device_key(space: Space, device: DeviceId) -> sled::IVec {
+    key(space, &device.0.to_be_bytes())
+}
+
+fn endpoint_key(space: Space, endpoint: &EndpointToken) -> sled::IVec {
+    key(space, &endpoint.0)
+}
 
 /// The opened store: one handle for each kind of work, to be given to the room that does it.
 #[derive(Debug)]
@@ -39,8 +163,8 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`], which names the file and the remedy.
-    pub fn open(_dir: &Path, _now: Moment) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub fn open(dir: &Path, now: Moment) -> Result<Self, OpenError> {
+        open::store(dir, now, committer::Pace::default())
     }
 }
 
@@ -49,70 +173,54 @@ impl Store {
 pub enum OpenError {
     /// Another process has it open.
     #[error("{0} is in use by another process: stop it, or let the command speak to it")]
-    InUse(std::path::PathBuf),
+    InUse(PathBuf),
     /// The file system refused.
     #[error("cannot open {0}: {1}")]
-    Io(std::path::PathBuf, String),
-}
-
-/// Ends the committer: writes what is queued, then stops.
-#[derive(Debug)]
-pub struct Closer {}
-
-impl Closer {
-    /// Commits everything that is queued and waits until the database is closed. Later appends are `Busy`.
-    pub async fn close(self) {
-        unimplemented!()
-    }
-}
-
-/// Appends messages, and takes them back.
-#[derive(Clone, Debug)]
-pub struct Intake {}
-
-/// A message as admission has checked it, before it has a number.
-#[derive(Clone, Debug)]
-pub struct NewPush {
-    /// Exactly what was sent.
-    pub body: bytes::Bytes,
-    /// Its encryption headers.
-    pub coding: Coding,
-    /// Where it goes.
-    pub registration: Arc<Registration>,
-    /// Its name, if a later message may replace it.
-    pub topic: Option<Topic>,
-    /// What the application server is promised.
-    pub ttl: Ttl,
-    /// How much it matters.
-    pub urgency: Urgency,
-}
-
-/// What an append gave.
-#[derive(Debug)]
-pub struct Appended {
-    /// Resolves when the message is safe.
-    pub commit: Commit,
-    /// Its number.
-    pub id: MessageId,
-    /// The last segment of its URL.
-    pub token: MessageToken,
+    Io(PathBuf, String),
+    /// A later release wrote it.
+    #[error(
+        "{0} has format {1}, but this release knows formats up to {FORMAT}: install the newer release again; nothing was changed"
+    )]
+    Newer(PathBuf, u32),
 }
 
 /// Resolves when a write is safe: on disk, or not needed any more. Dropping it does not undo the write.
 #[derive(Debug)]
-pub struct Commit {}
+pub struct Commit(Option<oneshot::Receiver<Result<(), NotStored>>>);
 
-impl std::future::Future for Commit {
+/// Who waits for a write.
+type Waiter = oneshot::Sender<Result<(), NotStored>>;
+
+impl Commit {
+    /// Nothing has to be written.
+    fn ready() -> Self {
+        Self(None)
+    }
+
+    fn waiting() -> (Waiter, Self) {
+        let (waiter, receiver) = oneshot::channel();
+        (waiter, Self(Some(receiver)))
+    }
+}
+
+impl Future for Commit {
     type Output = Result<(), NotStored>;
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        unimplemented!()
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            None => Poll::Ready(Ok(())),
+            // A committer that is gone has written nothing more.
+            Some(receiver) => {
+                Pin::new(receiver).poll(context).map(|outcome| outcome.unwrap_or(Err(NotStored::Disk)))
+            }
+        }
     }
 }
 
 /// The store could not make a write safe; the sender is to try again later (503).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotStored {
-    /// Shutting down, or more is queued than the disk can take.
+    /// Shutting down, or more is queued than the disk or the planner can take.
     #[error("the store is busy")]
     Busy,
     /// The disk refused: full, read-only, or broken.
@@ -129,170 +237,4 @@ pub enum Lookup {
     Live(Arc<Registration>),
     /// Never heard of it: 404.
     Unknown,
-}
-
-impl Intake {
-    /// Queues a message for the disk and for delivery, both at once. A Topic replaces the waiting
-    /// message of the same registration and Topic in the same batch. TTL 0 never touches the disk:
-    /// its commit is ready at once.
-    ///
-    /// # Errors
-    /// [`NotStored`]: nothing was queued.
-    pub fn append(&self, _push: NewPush, _now: Moment) -> Result<Appended, NotStored> {
-        unimplemented!()
-    }
-
-    /// Takes a waiting message back (RFC 8030: `DELETE` of the message resource). `None`: there is
-    /// no such message (any more), or the token was not made here.
-    ///
-    /// # Errors
-    /// [`NotStored`]: nothing was changed.
-    pub fn cancel(&self, _token: &MessageToken) -> Result<Option<Commit>, NotStored> {
-        unimplemented!()
-    }
-
-    /// What an endpoint is.
-    #[must_use]
-    pub fn lookup(&self, _endpoint: &EndpointToken) -> Lookup {
-        unimplemented!()
-    }
-}
-
-/// Reads what waits.
-#[derive(Debug)]
-pub struct Backlog {}
-
-/// A change of what waits, in order.
-#[derive(Clone, Debug)]
-pub enum Arrival {
-    /// A message was accepted; `replaces` is the one whose Topic it takes over.
-    Accepted {
-        /// The message, for delivery without a read.
-        message: Arc<PushMessage>,
-        /// Not to be delivered any more, unless it is in flight already.
-        replaces: Option<MessageId>,
-    },
-    /// A message is not to be delivered (any more): cancelled, its registration ended, or its write
-    /// failed and its sender was told so.
-    Withdrawn(DeviceId, MessageId),
-}
-
-impl Backlog {
-    /// The changes since the store was opened. Can be taken once.
-    ///
-    /// # Panics
-    /// When taken twice.
-    pub fn arrivals(&mut self) -> mpsc::Receiver<Arrival> {
-        unimplemented!()
-    }
-
-    /// Reads a message that waits, from the commit queue or from the disk. `None`: it does not wait any more.
-    ///
-    /// # Errors
-    /// [`NotStored::Disk`] when it cannot be read now.
-    pub fn load(&self, _id: MessageId) -> Result<Option<Arc<PushMessage>>, NotStored> {
-        unimplemented!()
-    }
-
-    /// What waited on disk when the store was opened, in order of arrival. Can be taken once.
-    pub fn restored(&mut self) -> Vec<Pending> {
-        unimplemented!()
-    }
-
-    /// The public name of a message.
-    #[must_use]
-    pub fn token(&self, _id: MessageId) -> MessageToken {
-        unimplemented!()
-    }
-}
-
-/// Ends messages.
-#[derive(Clone, Debug)]
-pub struct Ledger {}
-
-impl Ledger {
-    /// Ends messages: `Acked` or `Expired`. One that is not written yet is not written at all, and
-    /// its commit resolves at once; the deletion of others rides with the next batch, at the latest
-    /// after two seconds.
-    pub fn settle(&self, _ids: &[MessageId], _how: Phase) {
-        unimplemented!()
-    }
-}
-
-/// Devices and registrations. Reads answer from memory.
-#[derive(Clone, Debug)]
-pub struct Accounts {}
-
-impl Accounts {
-    /// A device.
-    #[must_use]
-    pub fn device(&self, _id: DeviceId) -> Option<Arc<Device>> {
-        unimplemented!()
-    }
-    /// All devices, oldest first.
-    #[must_use]
-    pub fn devices(&self) -> Vec<Arc<Device>> {
-        unimplemented!()
-    }
-    /// Adds or changes a device.
-    ///
-    /// # Errors
-    /// [`NotStored`]: nothing was changed.
-    pub fn put_device(&self, _device: Device) -> Result<Commit, NotStored> {
-        unimplemented!()
-    }
-    /// Removes a device, its session, its registrations (their endpoints become tombstones) and
-    /// their waiting messages, all in one batch. `None`: no such device.
-    ///
-    /// # Errors
-    /// [`NotStored`]: nothing was changed.
-    pub fn remove_device(&self, _id: DeviceId) -> Result<Option<Commit>, NotStored> {
-        unimplemented!()
-    }
-    /// A registration.
-    #[must_use]
-    pub fn registration(&self, _id: RegistrationId) -> Option<Arc<Registration>> {
-        unimplemented!()
-    }
-    /// What an endpoint is.
-    #[must_use]
-    pub fn lookup(&self, _endpoint: &EndpointToken) -> Lookup {
-        unimplemented!()
-    }
-    /// The registration of a device's app instance.
-    #[must_use]
-    pub fn registration_of(&self, _device: DeviceId, _token: &AppToken) -> Option<Arc<Registration>> {
-        unimplemented!()
-    }
-    /// All registrations of a device, or of all, oldest first.
-    #[must_use]
-    pub fn registrations(&self, _device: Option<DeviceId>) -> Vec<Arc<Registration>> {
-        unimplemented!()
-    }
-    /// Adds or changes a registration.
-    ///
-    /// # Errors
-    /// [`NotStored`]: nothing was changed.
-    pub fn put_registration(&self, _registration: Registration) -> Result<Commit, NotStored> {
-        unimplemented!()
-    }
-    /// Ends a registration: tombstone, and its waiting messages are withdrawn. `None`: no such registration.
-    ///
-    /// # Errors
-    /// [`NotStored`]: nothing was changed.
-    pub fn remove_registration(&self, _id: RegistrationId) -> Result<Option<Commit>, NotStored> {
-        unimplemented!()
-    }
-    /// A device's durable session.
-    #[must_use]
-    pub fn session(&self, _device: DeviceId) -> Option<Session> {
-        unimplemented!()
-    }
-    /// Writes down, or with `None` forgets, a device's session.
-    ///
-    /// # Errors
-    /// [`NotStored`]: nothing was changed.
-    pub fn put_session(&self, _device: DeviceId, _session: Option<Session>) -> Result<Commit, NotStored> {
-        unimplemented!()
-    }
 }

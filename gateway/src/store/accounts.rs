@@ -1,0 +1,248 @@
+//! Devices and registrations: answered from memory, changed through the committer.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{
+    Commit, Lookup, MAX_RECORD, NotStored, Space, device_key, endpoint_key,
+    record::{self, Tombstone},
+    registers::{AccountUndo, Endpoint},
+    state::{Core, State, Undo},
+};
+use crate::model::{
+    AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session,
+};
+
+/// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
+/// back when it could not be written.
+#[derive(Clone, Debug)]
+pub struct Accounts(pub(super) Arc<Core>);
+
+impl Accounts {
+    /// A device.
+    #[must_use]
+    pub fn device(&self, id: DeviceId) -> Option<Arc<Device>> {
+        self.0.lock().accounts.devices.get(&id).cloned()
+    }
+
+    /// All devices, oldest first.
+    #[must_use]
+    pub fn devices(&self) -> Vec<Arc<Device>> {
+        let mut devices: Vec<_> = self.0.lock().accounts.devices.values().cloned().collect();
+        devices.sort_by_key(|device| (device.created, device.id));
+        devices
+    }
+
+    /// Adds or changes a device.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_device(&self, device: Device) -> Result<Commit, NotStored> {
+        let (id, key) = (device.id, device_key(Space::Device, device.id));
+        let value = encode(&key, &device)?;
+        self.change(|state| {
+            if state.accounts.devices.get(&id).is_some_and(|known| **known == device) {
+                return;
+            }
+            let undo = state.accounts.set_device(id, Some(Arc::new(device)));
+            write(state, undo, key, Some(value));
+        })
+    }
+
+    /// Removes a device, its session, its registrations (their endpoints become tombstones) and
+    /// their waiting messages, all in one batch. `None`: no such device.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn remove_device(&self, id: DeviceId) -> Result<Option<Commit>, NotStored> {
+        if self.device(id).is_none() {
+            return Ok(None);
+        }
+        self.change(|state| {
+            let undo = state.accounts.set_device(id, None);
+            write(state, undo, device_key(Space::Device, id), None);
+            if state.accounts.session(id).is_some() {
+                let undo = state.accounts.set_session(id, None);
+                write(state, undo, device_key(Space::Session, id), None);
+            }
+            let all = state.accounts.registrations.values();
+            let own: Vec<_> = all.filter(|registration| registration.device == id).cloned().collect();
+            for registration in own {
+                end(state, &registration);
+            }
+        })
+        .map(Some)
+    }
+
+    /// A registration.
+    #[must_use]
+    pub fn registration(&self, id: RegistrationId) -> Option<Arc<Registration>> {
+        self.0.lock().accounts.registration(id).cloned()
+    }
+
+    /// What an endpoint is.
+    #[must_use]
+    pub fn lookup(&self, endpoint: &EndpointToken) -> Lookup {
+        self.0.lock().accounts.lookup(endpoint)
+    }
+
+    /// The registration of a device's app instance.
+    #[must_use]
+    pub fn registration_of(&self, device: DeviceId, token: &AppToken) -> Option<Arc<Registration>> {
+        self.0.lock().accounts.named(device, token).cloned()
+    }
+
+    /// All registrations of a device, or of all, oldest first.
+    #[must_use]
+    pub fn registrations(&self, device: Option<DeviceId>) -> Vec<Arc<Registration>> {
+        let state = self.0.lock();
+        let all = state.accounts.registrations.values();
+        let mut found: Vec<_> =
+            all.filter(|each| device.is_none_or(|device| each.device == device)).cloned().collect();
+        drop(state);
+        found.sort_by_key(|registration| (registration.created, registration.id));
+        found
+    }
+
+    /// Adds or changes a registration. One that changes its endpoint leaves a tombstone at the old one.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_registration(&self, registration: Registration) -> Result<Commit, NotStored> {
+        let key = endpoint_key(Space::Registration, &registration.endpoint);
+        let value = encode(&key, &registration)?;
+        self.change(|state| {
+            let known = state.accounts.registration(registration.id).cloned();
+            if known.as_ref().is_some_and(|known| **known == registration) {
+                return;
+            }
+            if let Some(known) = known.filter(|known| known.endpoint != registration.endpoint) {
+                bury(state, &known);
+            }
+            if matches!(state.accounts.lookup(&registration.endpoint), Lookup::Gone) {
+                let tombstone = endpoint_key(Space::Tombstone, &registration.endpoint);
+                state.queue.writes.push((tombstone, None));
+            }
+            let (id, endpoint) = (registration.id, registration.endpoint);
+            let undo = state.accounts.set_endpoint(endpoint, Some(Endpoint::Live(id)));
+            state.queue.undo.push(Undo::Account(undo));
+            let undo = state.accounts.set_registration(id, Some(Arc::new(registration)));
+            write(state, undo, key, Some(value));
+        })
+    }
+
+    /// Ends a registration: tombstone, and its waiting messages are withdrawn. `None`: no such registration.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn remove_registration(&self, id: RegistrationId) -> Result<Option<Commit>, NotStored> {
+        if self.registration(id).is_none() {
+            return Ok(None);
+        }
+        self.change(|state| {
+            // Somebody else may have been faster since.
+            if let Some(registration) = state.accounts.registration(id).cloned() {
+                end(state, &registration);
+            }
+        })
+        .map(Some)
+    }
+
+    /// A device's durable session.
+    #[must_use]
+    pub fn session(&self, device: DeviceId) -> Option<Session> {
+        self.0.lock().accounts.session(device).cloned()
+    }
+
+    /// Writes down, or with `None` forgets, a device's session.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed. `Disk` also for one that is longer than a record may be.
+    pub fn put_session(&self, device: DeviceId, session: Option<Session>) -> Result<Commit, NotStored> {
+        let key = device_key(Space::Session, device);
+        let value = session.as_ref().map(|session| encode(&key, session)).transpose()?;
+        self.change(|state| {
+            if state.accounts.session(device) != session.as_ref() {
+                let undo = state.accounts.set_session(device, session);
+                write(state, undo, key, value);
+            }
+        })
+    }
+
+    /// Makes a change; its commit resolves together with everything that was queued before it, so that
+    /// "nothing to change" is only said of what is on disk.
+    fn change(&self, change: impl FnOnce(&mut State)) -> Result<Commit, NotStored> {
+        let mut state = self.0.lock();
+        state.admit()?;
+        change(&mut state);
+        self.0.announce(&mut state);
+        if state.queue.writes.is_empty() && !state.busy {
+            return Ok(Commit::ready());
+        }
+        let (waiter, commit) = Commit::waiting();
+        state.queue.waiters.push(waiter);
+        drop(state);
+        self.0.work.notify_one();
+        Ok(commit)
+    }
+}
+
+fn encode<T: Serialize>(key: &[u8], value: &T) -> Result<Vec<u8>, NotStored> {
+    let bytes = record::encode(key, value);
+    if bytes.len() > MAX_RECORD {
+        tracing::error!(bytes = bytes.len(), limit = MAX_RECORD, "a record is too large for the store");
+        return Err(NotStored::Disk);
+    }
+    Ok(bytes)
+}
+
+fn write(state: &mut State, undo: AccountUndo, key: sled::IVec, value: Option<Vec<u8>>) {
+    state.queue.undo.push(Undo::Account(undo));
+    state.queue.writes.push((key, value));
+}
+
+/// Ends a registration and withdraws what waits for it.
+fn end(state: &mut State, registration: &Registration) {
+    bury(state, registration);
+    let undo = state.accounts.set_registration(registration.id, None);
+    state.queue.undo.push(Undo::Account(undo));
+    let own = |found: RegistrationId| found == registration.id;
+    let numbers: Vec<u64> =
+        state.waiting.iter().filter(|(_, slot)| own(slot.registration)).map(|(number, _)| *number).collect();
+    for number in numbers {
+        let Some(slot) = state.unwait(number) else { continue };
+        if let Some(mut queued) = state.unqueue(number) {
+            state.queue.waiters.append(&mut queued.waiters);
+            if let Some((old, slot)) = queued.drops {
+                state.deletions.push(old);
+                state.queue.undo.push(Undo::Wait(old, slot));
+            }
+        } else {
+            state.deletions.push(number);
+            state.queue.undo.push(Undo::Wait(number, slot));
+        }
+        state.withdraw(registration.device, number);
+    }
+    let volatile: Vec<u64> =
+        state.volatile.values().filter(|found| own(found.registration)).map(|found| found.id.0).collect();
+    for number in volatile {
+        state.volatile.remove(&number);
+        state.withdraw(registration.device, number);
+    }
+}
+
+/// Turns an endpoint into a tombstone.
+fn bury(state: &mut State, registration: &Registration) {
+    let tombstone = Tombstone {
+        device: registration.device,
+        token: registration.token.clone(),
+        at: state.wall,
+    };
+    let key = endpoint_key(Space::Tombstone, &registration.endpoint);
+    let value = record::encode(&key, &tombstone);
+    let undo =
+        state.accounts.set_endpoint(registration.endpoint, Some(Endpoint::Gone(Arc::new(tombstone))));
+    write(state, undo, key, Some(value));
+    state.queue.writes.push((endpoint_key(Space::Registration, &registration.endpoint), None));
+}

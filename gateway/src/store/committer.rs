@@ -1,0 +1,309 @@
+//! Group commit: one thread takes what has queued up while it was busy, writes it as one batch, makes
+//! it durable with one fdatasync, and only then tells those who wait. No artificial window: what
+//! arrives during one fdatasync is the next batch. It sleeps without a limit when there is nothing to do.
+
+use std::{
+    borrow::Cow,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    Meta, NotStored, Waiter, message_key,
+    record::{self, MessageHead, Reserve},
+    recovery,
+    state::{Core, Flying, Mode, RESERVED, State, Undo, Write},
+};
+use crate::model::PushMessage;
+
+/// Bytes of bodies in one batch. sled re-uses a segment (512 KB) as soon as it believes that what was
+/// in it lies elsewhere, and only our fdatasync makes that true: a batch must not fill many segments.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// How often room in the planner's channel is looked for, while there is none.
+const BLOCKED: Duration = Duration::from_millis(20);
+
+/// How old the newest time on disk may become, in ms: it rides with a batch once an hour.
+const RECORD_TIME_MS: u64 = 3_600_000;
+
+/// The timers of the committer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How long deletions wait for company.
+    pub(super) linger: Duration,
+    /// How long a failed disk is left alone at first; the pause doubles up to a minute.
+    pub(super) probe: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { linger: Duration::from_secs(2), probe: Duration::from_secs(1) }
+    }
+}
+
+/// Ends the committer: writes what is queued, then stops. Dropping it does the same without waiting.
+#[derive(Debug)]
+pub struct Closer {
+    core: Arc<Core>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Closer {
+    /// Commits everything that is queued and waits until the database is closed. Later appends are `Busy`.
+    pub async fn close(mut self) {
+        self.stop();
+        self.wait().await;
+    }
+
+    /// Resolves when the committer has ended although nobody has closed the store: a bug. Nothing can be
+    /// made safe any more; the process should end and be started again.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        drop(ended.wait_for(|ended| *ended).await);
+    }
+
+    async fn wait(&mut self) {
+        // An error says that the thread is gone, which is as good.
+        drop(self.ended.wait_for(|ended| *ended).await);
+    }
+
+    fn stop(&self) {
+        self.core.lock().mode = Mode::Closing;
+        self.core.work.notify_one();
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(core: &Arc<Core>) -> io::Result<Closer> {
+    let (sender, ended) = watch::channel(false);
+    let own = Arc::clone(core);
+    std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(|| run(&own))).is_err() {
+            tracing::error!("the committer has failed; nothing can be stored until the next start");
+        }
+        let mut state = own.lock();
+        state.mode = Mode::Closing;
+        let waiters = state.fail(Job::default());
+        drop(state);
+        answer(waiters, Err(NotStored::Disk));
+        own.disk.close();
+        sender.send_replace(true);
+    })?;
+    Ok(Closer { core: Arc::clone(core), ended })
+}
+
+fn run(core: &Core) {
+    let mut pause = core.pace.probe;
+    while let Some(mut state) = next(core) {
+        if state.mode == Mode::Failed {
+            let waited = core.work.wait_timeout_while(state, pause, |state| state.mode == Mode::Failed);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            pause = (pause * 2).min(Duration::from_secs(60));
+            recovery::attempt(core);
+            continue;
+        }
+        pause = core.pace.probe;
+        let job = state.take();
+        drop(state);
+        commit(core, job);
+    }
+}
+
+/// Waits for work; `None`: the store is closing and everything is written, or the disk has failed.
+fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
+    let mut state = core.lock();
+    let mut lingered = Duration::ZERO;
+    loop {
+        core.announce(&mut state);
+        if state.mode == Mode::Closing && (state.broken || !state.has_work()) {
+            return None;
+        }
+        if state.is_urgent() || lingered >= core.pace.linger {
+            return Some(state);
+        }
+        let pause = match (state.is_blocked(), state.deletions.is_empty()) {
+            (true, _) => BLOCKED,
+            (false, false) => core.pace.linger,
+            (false, true) => {
+                state = core
+                    .work
+                    .wait_while(state, |state| {
+                        !state.is_urgent() && !state.is_blocked() && state.deletions.is_empty()
+                    })
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+        };
+        let blocked = state.is_blocked();
+        let waited = core.work.wait_timeout_while(state, pause, |state| {
+            !state.is_urgent() && state.is_blocked() == blocked
+        });
+        let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        state = woken;
+        if timeout.timed_out() && !state.deletions.is_empty() {
+            lingered += pause;
+        }
+    }
+}
+
+/// One batch.
+#[derive(Debug, Default)]
+pub(super) struct Job {
+    pub(super) deletions: Vec<u64>,
+    inserts: Vec<Insert>,
+    reserve: Option<Reserve>,
+    pub(super) undo: Vec<Undo>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) writes: Vec<Write>,
+}
+
+#[derive(Debug)]
+struct Insert {
+    drops: Option<u64>,
+    message: Arc<PushMessage>,
+    trusted: bool,
+}
+
+impl State {
+    /// Takes the next batch out of the queue. An operation is never split: whatever belongs to an
+    /// account goes at once, and a message takes the one that it replaces along.
+    fn take(&mut self) -> Job {
+        let mut job = Job {
+            deletions: std::mem::take(&mut self.deletions),
+            undo: std::mem::take(&mut self.queue.undo),
+            waiters: std::mem::take(&mut self.queue.waiters),
+            writes: std::mem::take(&mut self.queue.writes),
+            ..Job::default()
+        };
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES {
+            let Some((number, queued)) = self.queue.messages.pop_first() else {
+                break;
+            };
+            bytes += queued.message.body.len();
+            job.inserts.push(Insert {
+                drops: queued.drops.as_ref().map(|(old, _)| *old),
+                message: Arc::clone(&queued.message),
+                trusted: queued.trusted,
+            });
+            let flying =
+                Flying { drops: queued.drops, message: queued.message, waiters: queued.waiters };
+            self.flying.insert(number, flying);
+        }
+        self.queue.bytes -= bytes;
+        // Half a block ahead, so that only the first message of a run waits for its number.
+        let writes = !(job.inserts.is_empty() && job.deletions.is_empty() && job.writes.is_empty());
+        let old_time = self.newest.0.saturating_sub(self.recorded.0) > RECORD_TIME_MS;
+        let low = self.next + RESERVED / 2 > self.limit;
+        if self.queue.reserve || (writes && (low || old_time)) {
+            let limit = if low { self.next + RESERVED } else { self.limit };
+            job.reserve = Some(Reserve { limit, newest: self.newest });
+            self.queue.reserve = false;
+        }
+        self.busy = true;
+        job
+    }
+
+    fn has_work(&self) -> bool {
+        let queue = &self.queue;
+        !(queue.messages.is_empty()
+            && queue.writes.is_empty()
+            && queue.waiters.is_empty()
+            && self.deletions.is_empty()
+            && !queue.reserve)
+    }
+}
+
+impl Job {
+    fn batch(&self) -> Option<sled::Batch> {
+        let mut batch = sled::Batch::default();
+        let mut any = false;
+        for insert in &self.inserts {
+            let key = message_key(insert.message.id.0);
+            let value = message_record(&key, &insert.message, insert.trusted);
+            batch.insert(key, value);
+        }
+        for number in self.deletions.iter().chain(self.inserts.iter().filter_map(|insert| insert.drops.as_ref())) {
+            batch.remove(message_key(*number));
+            any = true;
+        }
+        for (key, value) in &self.writes {
+            match value {
+                Some(value) => batch.insert(key, value.as_slice()),
+                None => batch.remove(key),
+            }
+            any = true;
+        }
+        if let Some(reserve) = &self.reserve {
+            let key = Meta::Reserve.key();
+            let value = record::encode(&key, reserve);
+            batch.insert(key, value);
+            any = true;
+        }
+        (any || !self.inserts.is_empty()).then_some(batch)
+    }
+}
+
+fn message_record(key: &[u8], message: &PushMessage, trusted: bool) -> Vec<u8> {
+    let head = MessageHead {
+        accepted: message.accepted,
+        trusted,
+        ttl: message.ttl,
+        urgency: message.urgency,
+        device: message.device,
+        registration: message.registration,
+        topic: message.topic.as_ref().map(Cow::Borrowed),
+        coding: Cow::Borrowed(&message.coding),
+    };
+    record::encode_with(key, &head, &message.body)
+}
+
+/// Writes a batch and answers those who wait for it.
+fn commit(core: &Core, job: Job) {
+    // Answering a cancelled message may need no write at all.
+    let written = job.batch().map_or(Ok(()), |batch| core.disk.write(batch));
+    let mut state = core.lock();
+    state.busy = false;
+    let (waiters, outcome) = match written {
+        Ok(()) => {
+            if let Some(reserve) = job.reserve {
+                state.limit = state.limit.max(reserve.limit);
+                state.recorded = reserve.newest;
+            }
+            state.queue.reserve = state.next > state.limit;
+            let flown = std::mem::take(&mut state.flying).into_values();
+            let mut waiters = job.waiters;
+            waiters.extend(flown.flat_map(|flying| flying.waiters));
+            (waiters, Ok(()))
+        }
+        Err(error) => {
+            let path = core.disk.path();
+            tracing::error!(%error, path = %path.display(), "the disk refused a write; refusing messages until it works again");
+            if state.mode == Mode::Open {
+                state.mode = Mode::Failed;
+            }
+            state.broken = true;
+            (state.fail(job), Err(NotStored::Disk))
+        }
+    };
+    core.announce(&mut state);
+    drop(state);
+    answer(waiters, outcome);
+}
+
+fn answer(waiters: Vec<Waiter>, outcome: Result<(), NotStored>) {
+    for waiter in waiters {
+        // A sender that has gone away does not need the answer.
+        waiter.send(outcome).ok();
+    }
+}

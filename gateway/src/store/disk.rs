@@ -1,0 +1,290 @@
+//! The database: opened with care, written with one fdatasync per batch, given up and opened again
+//! after an error. What it does about sled's habits is said where it is done.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise},
+};
+
+use super::OpenError;
+
+/// sled's page cache; what waits lies on disk, and most messages leave before they are read back.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// What a probe writes before the database is tried again: more than sled needs to open.
+const PROBE_BYTES: usize = 1 << 20;
+
+/// The database below `<state>/db`, or its place while it cannot be used.
+#[derive(Debug)]
+pub(super) struct Disk {
+    files: RwLock<Option<Files>>,
+    state: PathBuf,
+    /// Stands in for a disk that fails.
+    #[cfg(test)]
+    pub(super) faults: Faults,
+}
+
+/// What to fail, and what was done.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Every fdatasync fails while this is set.
+    pub(super) sync: std::sync::atomic::AtomicBool,
+    /// Batches that were made durable.
+    pub(super) commits: std::sync::atomic::AtomicU64,
+}
+
+#[derive(Debug)]
+struct Files {
+    db: sled::Db,
+    /// sled's log again, on a descriptor of our own: `flush` calls sync_file_range, which promises nothing.
+    log: File,
+    /// Held as long as the database is; sled's own lock comes too late to protect the sweep before it.
+    lock: Flock<File>,
+}
+
+impl Disk {
+    /// Opens or creates `<state>/db`.
+    pub(super) fn open(state: &Path) -> Result<Self, OpenError> {
+        create_dir(state).map_err(|error| io_error(state, &error))?;
+        let lock = lock(state)?;
+        let files = open_locked(state, lock).map_err(|(error, _)| error)?;
+        Ok(Self {
+            files: RwLock::new(Some(files)),
+            state: state.to_owned(),
+            #[cfg(test)]
+            faults: Faults::default(),
+        })
+    }
+
+    /// Where the database lies, for messages.
+    pub(super) fn path(&self) -> PathBuf {
+        self.state.join("db")
+    }
+
+    /// Makes the files of a new database safe: a file is only safe when its directory is, up to the
+    /// first directory that was there before.
+    pub(super) fn sync_new(&self) -> io::Result<()> {
+        let path = self.path();
+        for file in ["db", "conf"] {
+            File::open(path.join(file))?.sync_all()?;
+        }
+        let above = self.state.canonicalize()?;
+        for dir in [Some(&*path), Some(&*self.state), above.parent()].into_iter().flatten() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Reads one value.
+    pub(super) fn read(&self, key: &[u8]) -> io::Result<Option<sled::IVec>> {
+        self.with(|files| Ok(files.db.get(key)?))
+    }
+
+    /// Shows every key and value, in order.
+    pub(super) fn scan(&self, mut each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        self.with(|files| {
+            for item in files.db.iter() {
+                let (key, value) = item?;
+                each(&key, &value);
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes a batch durable. After an error the database must not be written to again, but
+    /// [`reopen`](Self::reopen)ed.
+    pub(super) fn write(&self, batch: sled::Batch) -> io::Result<()> {
+        self.with(|files| {
+            files.db.apply_batch(batch)?;
+            files.db.flush()?;
+            #[cfg(test)]
+            if self.faults.sync.load(std::sync::atomic::Ordering::SeqCst) {
+                return Err(io::Error::from_raw_os_error(Errno::EIO as i32));
+            }
+            files.log.sync_data()?;
+            #[cfg(test)]
+            self.faults.commits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
+        })
+    }
+
+    /// Lets go of the database, and opens it again from what is truly on disk.
+    pub(super) fn reopen(&self) -> Result<(), OpenError> {
+        self.probe().map_err(|error| io_error(&self.state, &error))?;
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let lock = match files.take() {
+            Some(Files { db, log, lock }) => {
+                give_up(db);
+                // The kernel may hold pages as clean that it failed to write: a log continued behind
+                // such a page would be cut off there after a power failure.
+                log.sync_data().ok();
+                posix_fadvise(&log, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).ok();
+                lock
+            }
+            None => self::lock(&self.state)?,
+        };
+        match open_locked(&self.state, lock) {
+            Ok(opened) => *files = Some(opened),
+            // The lock goes with the error; nobody else is expected to take it meanwhile.
+            Err((error, _lock)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Closes the database; every later call fails.
+    pub(super) fn close(&self) {
+        let files = self.files.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Files { db, log, lock }) = files {
+            give_up(db);
+            drop((log, lock));
+        }
+    }
+
+    /// Whether files can be written and synced at all.
+    fn probe(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.sync.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(Errno::EIO as i32));
+        }
+        let path = self.state.join("probe");
+        let probed = std::fs::write(&path, vec![0x55; PROBE_BYTES])
+            .and_then(|()| File::open(&path))
+            .and_then(|file| file.sync_all());
+        // It is removed whether it was written or not, and truncated by the next one if that fails.
+        std::fs::remove_file(&path).ok();
+        probed
+    }
+
+    /// sled panics where a page is not what it expects; that is one more way for a disk to fail.
+    fn with<T>(&self, work: impl FnOnce(&Files) -> io::Result<T>) -> io::Result<T> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = files.as_ref() else {
+            return Err(io::Error::other("the database is closed"));
+        };
+        catch_unwind(AssertUnwindSafe(|| work(files)))
+            .unwrap_or_else(|_| Err(io::Error::other("the database is damaged")))
+    }
+}
+
+/// Drops a database. sled syncs on drop and panics when that fails, which it may after a failure.
+fn give_up(db: sled::Db) {
+    if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+        tracing::warn!("the database did not close cleanly; what was acknowledged is safe");
+    }
+}
+
+fn io_error(path: &Path, error: &io::Error) -> OpenError {
+    OpenError::Io(path.to_owned(), error.to_string())
+}
+
+/// Creates a directory that nobody else may enter: bodies are encrypted, endpoints are not.
+fn create_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn lock(state: &Path) -> Result<Flock<File>, OpenError> {
+    let path = state.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| io_error(&path, &error))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == Errno::EWOULDBLOCK {
+            OpenError::InUse(state.to_owned())
+        } else {
+            io_error(&path, &errno.into())
+        }
+    })
+}
+
+/// Opens the database under the lock, which comes back with an error.
+fn open_locked(state: &Path, lock: Flock<File>) -> Result<Files, (OpenError, Flock<File>)> {
+    let path = state.join("db");
+    let opened = prepare(&path)
+        .map_err(|error| io_error(&path, &error))
+        .and_then(|()| open_sled(&path))
+        .and_then(|db| {
+            let log = path.join("db");
+            let file = OpenOptions::new().read(true).write(true).open(&log);
+            let file = file.map_err(|error| io_error(&log, &error))?;
+            Ok((db, file))
+        });
+    match opened {
+        Ok((db, log)) => Ok(Files { db, log, lock }),
+        Err(error) => Err((error, lock)),
+    }
+}
+
+/// Makes the directory, and sweeps what a kill during the writing of a snapshot left behind: sled would
+/// take it for a snapshot, and never open again.
+fn prepare(path: &Path) -> io::Result<()> {
+    create_dir(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::info!(file = %entry.path().display(), "removing an unfinished snapshot");
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens sled: once more after an error, which may be a passing one (sled truncates its file from two
+/// threads while it opens, and its lock may linger), and without a snapshot that is damaged.
+fn open_sled(path: &Path) -> Result<sled::Db, OpenError> {
+    let attempt = || {
+        catch_unwind(|| {
+            sled::Config::new()
+                .path(path)
+                .mode(sled::Mode::LowSpace)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None)
+                .open()
+        })
+        .unwrap_or_else(|_| Err(sled::Error::ReportableBug("the database is damaged".to_owned())))
+    };
+    attempt()
+        .or_else(|error| {
+            tracing::warn!(%error, path = %path.display(), "opening the database once more");
+            set_damaged_snapshots_aside(path)?;
+            attempt()
+        })
+        .map_err(|error| OpenError::Io(path.to_owned(), error.to_string()))
+}
+
+/// A snapshot only saves time: without it sled reads its whole log.
+fn set_damaged_snapshots_aside(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("snap.") && !is_whole(&std::fs::read(entry.path())?) {
+            tracing::error!(file = %entry.path().display(), "a snapshot is damaged; rebuilding from the log");
+            std::fs::rename(entry.path(), path.join(format!("damaged.{name}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// A snapshot ends in its length (8 bytes) and the CRC-32 of what comes before both.
+fn is_whole(snapshot: &[u8]) -> bool {
+    let Some((rest, sum)) = snapshot.split_last_chunk::<4>() else {
+        return false;
+    };
+    rest.len() > 8 && crc32fast::hash(&rest[..rest.len() - 8]).to_le_bytes() == *sum
+}
+

@@ -1,0 +1,234 @@
+//! Reading back what a database holds, setting aside what cannot be read, and starting the committer.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    Accounts, Backlog, FORMAT, Intake, Ledger, Meta, OpenError, Space, Store,
+    committer::{self, Pace},
+    disk::Disk,
+    key,
+    record::{self, Flaw, MessageHead, Reserve},
+    seal::Seal,
+    state::{ARRIVALS, Core, Slot, State},
+};
+use crate::model::{MessageId, Moment, Pending, Ttl, UnixTime};
+
+/// Opens or creates the store below `dir`.
+pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenError> {
+    let disk = Disk::open(dir)?;
+    let path = disk.path();
+    let failed = |error: io::Error| OpenError::Io(path.clone(), error.to_string());
+    let mut found = Found::new(now);
+    found.read_meta(&disk).map_err(failed)?;
+    if let Some(format) = found.format.filter(|format| *format > FORMAT) {
+        disk.close();
+        return Err(OpenError::Newer(path, format));
+    }
+    disk.scan(|key, value| found.see(key, value)).map_err(failed)?;
+    found.set_orphans_aside(&disk).map_err(failed)?;
+    let token_key = found.complete(&disk).map_err(failed)?;
+
+    let (arrivals, receiver) = mpsc::channel(ARRIVALS);
+    let newest = found.state.newest;
+    let core = Arc::new(Core {
+        arrivals,
+        disk,
+        epoch: now.instant,
+        pace,
+        seal: Seal::new(&token_key),
+        state: Mutex::new(found.state),
+        work: Condvar::new(),
+    });
+    Ok(Store {
+        accounts: Accounts(Arc::clone(&core)),
+        backlog: Backlog { arrivals: Some(receiver), core: Arc::clone(&core), restored: found.restored },
+        closer: committer::start(&core).map_err(failed)?,
+        intake: Intake(Arc::clone(&core)),
+        ledger: Ledger(core),
+        newest,
+    })
+}
+
+/// What was found on disk.
+struct Found {
+    format: Option<u32>,
+    now: Moment,
+    /// What cannot be read: its key, its value, and why.
+    odd: HashMap<Vec<u8>, (Vec<u8>, &'static str, Option<Flaw>)>,
+    restored: Vec<Pending>,
+    state: State,
+    token_key: Option<[u8; 32]>,
+}
+
+impl Found {
+    fn new(now: Moment) -> Self {
+        let state = State { next: 1, wall: now.wall, ..State::default() };
+        Self { format: None, now, odd: HashMap::new(), restored: Vec::new(), state, token_key: None }
+    }
+
+    /// Reads the format first: nothing else may be touched when it is a newer one.
+    fn read_meta(&mut self, disk: &Disk) -> io::Result<()> {
+        let mut odd = Vec::new();
+        let read = |meta: Meta| -> io::Result<Option<(sled::IVec, sled::IVec)>> {
+            let key = meta.key();
+            Ok(disk.read(&key)?.map(|value| (key, value)))
+        };
+        if let Some((key, value)) = read(Meta::Format)? {
+            match record::decode(&key, &value) {
+                Ok(format) => self.format = Some(format),
+                Err(flaw) => odd.push((key, value, flaw)),
+            }
+        }
+        if let Some((key, value)) = read(Meta::TokenKey)? {
+            match record::decode(&key, &value) {
+                Ok(token_key) => self.token_key = Some(token_key),
+                Err(flaw) => odd.push((key, value, flaw)),
+            }
+        }
+        if let Some((key, value)) = read(Meta::Reserve)? {
+            match record::decode::<Reserve>(&key, &value) {
+                Ok(Reserve { limit, newest }) => {
+                    (self.state.next, self.state.limit) = (limit, limit);
+                    (self.state.newest, self.state.recorded) = (newest, newest);
+                }
+                Err(flaw) => {
+                    // Where no number can have been: far above any that was counted up to by now.
+                    self.state.next = self.now.wall.0 << 16;
+                    odd.push((key, value, flaw));
+                }
+            }
+        }
+        for (key, value, flaw) in odd {
+            self.odd.insert(key.to_vec(), (value.to_vec(), "a record of the store itself", Some(flaw)));
+        }
+        Ok(())
+    }
+
+    /// Takes in one key of the database.
+    fn see(&mut self, key: &[u8], value: &[u8]) {
+        let space = key.first().and_then(|first| {
+            [Space::Device, Space::Message, Space::Meta, Space::Quarantine]
+                .into_iter()
+                .chain([Space::Registration, Space::Session, Space::Tombstone])
+                .find(|space| *space as u8 == *first)
+        });
+        let what = match space {
+            Some(Space::Device) => "a device",
+            Some(Space::Message) => "a push message",
+            Some(Space::Registration) => "a registration",
+            Some(Space::Session) => "a session",
+            Some(Space::Tombstone) => "a tombstone",
+            // Read already, or never.
+            Some(Space::Meta | Space::Quarantine) => return,
+            None => "something unknown",
+        };
+        let seen = match space {
+            Some(Space::Message) => self.see_message(key, value),
+            Some(space) => self.state.accounts.load(space, key, value),
+            None => Err(Flaw::Body),
+        };
+        if let Err(flaw) = seen {
+            self.odd.insert(key.to_vec(), (value.to_vec(), what, Some(flaw)));
+        }
+    }
+
+    fn see_message(&mut self, key: &[u8], value: &[u8]) -> Result<(), Flaw> {
+        let (head, body) = record::decode_with::<MessageHead<'_>>(key, value)?;
+        let number = key.get(1..).and_then(|rest| rest.try_into().ok()).map(u64::from_be_bytes);
+        let number = number.ok_or(Flaw::Body)?;
+        if head.trusted {
+            self.state.newest = self.state.newest.max(head.accepted);
+        }
+        let left = remaining(head.ttl, head.accepted, head.trusted, self.now);
+        let (registration, topic) = (head.registration, head.topic.map(std::borrow::Cow::into_owned));
+        self.restored.push(Pending {
+            device: head.device,
+            expires: self.now.instant + left,
+            id: MessageId(number),
+            registration,
+            size: u32::try_from(body.len()).unwrap_or(u32::MAX),
+            urgency: head.urgency,
+            volatile: false,
+        });
+        let expires_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        self.state.wait(number, Slot { expires_ms, registration, topic });
+        self.state.next = self.state.next.max(number.saturating_add(1));
+        Ok(())
+    }
+
+    /// A message of a registration that is not there can go nowhere; it may still be of use to somebody
+    /// who repairs the registration.
+    fn set_orphans_aside(&mut self, disk: &Disk) -> io::Result<()> {
+        let Self { odd, restored, state, .. } = self;
+        let mut orphans = Vec::new();
+        restored.retain(|pending| {
+            let known = state.accounts.registration(pending.registration).is_some();
+            if !known {
+                orphans.push(pending.id.0);
+            }
+            known
+        });
+        for number in orphans {
+            state.unwait(number);
+            let key = super::message_key(number);
+            if let Some(value) = disk.read(&key)? {
+                odd.insert(key.to_vec(), (value.to_vec(), "a push message without registration", None));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what a new database lacks, and moves what cannot be read out of the way. An existing
+    /// database that is whole is not written to. Gives the key of the message tokens.
+    fn complete(&mut self, disk: &Disk) -> io::Result<[u8; 32]> {
+        let mut batch = sled::Batch::default();
+        for (odd, (value, what, flaw)) in &self.odd {
+            let flaw = flaw.map(|flaw| flaw.to_string()).unwrap_or_default();
+            // The whole key of an endpoint would be a capability.
+            let start = odd.get(..4).unwrap_or(odd);
+            tracing::error!(key = ?start, what, flaw, "cannot be read; setting it aside");
+            batch.remove(odd.as_slice());
+            batch.insert(key(Space::Quarantine, odd), value.as_slice());
+        }
+        if self.format.is_none() {
+            disk.sync_new()?;
+            let key = Meta::Format.key();
+            let value = record::encode(&key, &FORMAT);
+            batch.insert(key, value);
+        }
+        let token_key = match self.token_key {
+            Some(token_key) => token_key,
+            None => {
+                let mut fresh = [0; 32];
+                getrandom::fill(&mut fresh).map_err(|error| io::Error::other(error.to_string()))?;
+                let key = Meta::TokenKey.key();
+                let value = record::encode(&key, &fresh);
+                batch.insert(key, value);
+                fresh
+            }
+        };
+        if self.format.is_none() || self.token_key.is_none() || !self.odd.is_empty() {
+            disk.write(batch)?;
+        }
+        Ok(token_key)
+    }
+}
+
+/// How long a message may still wait: its TTL is counted down over a restart only by a clock that was
+/// trusted at both ends; the promise is kept rather than the deadline.
+fn remaining(ttl: Ttl, accepted: UnixTime, trusted: bool, now: Moment) -> Duration {
+    let ttl = Duration::from_secs(ttl.as_secs().into());
+    if trusted && now.trusted {
+        ttl.saturating_sub(Duration::from_millis(now.wall.0.saturating_sub(accepted.0)))
+    } else {
+        ttl
+    }
+}

@@ -1,0 +1,180 @@
+//! What happens after a failed write: everything that is not on disk is taken back at once; when the
+//! disk works again, the keys of the failed batch are put right before anything else is written.
+//!
+//! A batch whose fsync failed may or may not be on disk after the database was opened again, so nothing
+//! is assumed: each of its keys gets the value that memory holds after the rollback.
+
+use std::sync::Arc;
+
+use super::{
+    Arrival, Waiter, backlog,
+    committer::Job,
+    message_key,
+    state::{Core, Mode, Slot, State, Undo},
+};
+use crate::model::DeviceId;
+
+/// What is to be put right when the disk works again.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    /// Account keys of failed batches.
+    keys: Vec<sled::IVec>,
+    /// Messages of failed batches: their senders were told to try again.
+    failed: Vec<Failed>,
+    /// Messages that wait again.
+    revived: Vec<u64>,
+}
+
+/// A message whose batch failed.
+#[derive(Debug)]
+struct Failed {
+    number: u64,
+    /// What it was to replace, and itself as a waiting message.
+    replaced: Option<(u64, Slot)>,
+}
+
+impl State {
+    /// Takes back everything that is not on disk; gives those who wait for it.
+    pub(super) fn fail(&mut self, job: Job) -> Vec<Waiter> {
+        let mut waiters = job.waiters;
+        waiters.append(&mut self.queue.waiters);
+        // From the newest change to the oldest: messages in the queue, what was queued with them, the
+        // messages of the batch, and what was in the batch with them.
+        while let Some((number, queued)) = self.queue.messages.pop_last() {
+            waiters.extend(queued.waiters);
+            self.unwait(number);
+            self.withdraw(queued.message.device, number);
+            self.revive(queued.drops);
+        }
+        self.queue.bytes = 0;
+        self.queue.writes.clear();
+        let queued = std::mem::take(&mut self.queue.undo);
+        self.roll_back(queued);
+        while let Some((number, flying)) = self.flying.pop_last() {
+            waiters.extend(flying.waiters);
+            match self.unwait(number) {
+                Some(slot) => {
+                    self.withdraw(flying.message.device, number);
+                    let replaced = flying.drops.as_ref().map(|(old, _)| (*old, slot));
+                    self.repair.failed.push(Failed { number, replaced });
+                    self.revive(flying.drops);
+                }
+                // It was settled meanwhile: it is to be nowhere, and nor is what it replaced.
+                None => {
+                    self.deletions.push(number);
+                    self.deletions.extend(flying.drops.map(|(old, _)| old));
+                }
+            }
+        }
+        self.roll_back(job.undo);
+        self.repair.keys.extend(job.writes.into_iter().map(|(key, _)| key));
+        self.deletions.extend(job.deletions);
+        let Self { deletions, waiting, .. } = self;
+        deletions.retain(|number| !waiting.contains_key(number));
+        self.queue.reserve = false;
+        waiters
+    }
+
+    fn roll_back(&mut self, undo: Vec<Undo>) {
+        for undo in undo.into_iter().rev() {
+            match undo {
+                Undo::Account(undo) => self.accounts.undo(undo),
+                Undo::Wait(number, slot) => self.revive(Some((number, slot))),
+            }
+        }
+    }
+
+    fn revive(&mut self, dropped: Option<(u64, Slot)>) {
+        if let Some((number, slot)) = dropped {
+            self.wait_again(number, slot);
+            self.repair.revived.push(number);
+        }
+    }
+}
+
+/// Tries to get the disk back.
+pub(super) fn attempt(core: &Core) {
+    if core.lock().mode != Mode::Failed {
+        return;
+    }
+    if let Err(error) = core.disk.reopen() {
+        tracing::warn!(%error, "the disk does not work yet");
+        return;
+    }
+    // Nothing is accepted meanwhile, so only settlements change the state under our feet.
+    let repair = std::mem::take(&mut core.lock().repair);
+    if let Err(error) = put_right(core, &repair) {
+        tracing::warn!(%error, "the disk does not work yet");
+        let mut state = core.lock();
+        // What came back counts again, and keeps its place before anything newer.
+        state.repair = repair;
+        return;
+    }
+    tracing::info!("the disk works again; accepting messages");
+}
+
+fn put_right(core: &Core, repair: &Repair) -> std::io::Result<()> {
+    let mut batch = sled::Batch::default();
+    {
+        let state = core.lock();
+        for key in &repair.keys {
+            match state.accounts.record(key) {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+    }
+    // A batch that is on disk after all has deleted what its messages replaced: then those stay.
+    let mut adopted = Vec::new();
+    for Failed { number, replaced } in &repair.failed {
+        let key = message_key(*number);
+        let Some(value) = core.disk.read(&key)? else { continue };
+        if let Some((old, slot)) = replaced {
+            if core.disk.read(&message_key(*old))?.is_none() {
+                adopted.push((*number, slot.clone(), value));
+                continue;
+            }
+        }
+        batch.remove(key);
+    }
+    core.disk.write(batch)?;
+    let mut found = Vec::new();
+    for number in &repair.revived {
+        found.push((*number, core.disk.read(&message_key(*number))?));
+    }
+    let mut state = core.lock();
+    for (number, value) in found {
+        wait_on(core, &mut state, number, value.as_deref());
+    }
+    for (number, slot, value) in adopted {
+        if state.accounts.registration(slot.registration).is_some() {
+            state.wait(number, slot);
+            wait_on(core, &mut state, number, Some(&value));
+        }
+    }
+    if state.mode == Mode::Failed {
+        state.mode = Mode::Open;
+    }
+    state.broken = false;
+    state.queue.reserve = state.next > state.limit;
+    core.announce(&mut state);
+    Ok(())
+}
+
+/// Tells the planner of a message that waits again, or that it is lost.
+fn wait_on(core: &Core, state: &mut State, number: u64, value: Option<&[u8]>) {
+    let Some(slot) = state.waiting.get(&number).cloned() else {
+        return;
+    };
+    match value.map(|value| backlog::decode(core, number, slot.expires_ms, value)) {
+        Some(Ok(message)) => {
+            state.held.push_back(Arrival::Accepted { message: Arc::new(message), replaces: None });
+        }
+        Some(Err(_)) | None => {
+            tracing::error!(message = number, "a message was lost when the disk failed");
+            let device = state.accounts.registration(slot.registration).map(|found| found.device);
+            state.unwait(number);
+            state.withdraw(device.unwrap_or(DeviceId(0)), number);
+        }
+    }
+}

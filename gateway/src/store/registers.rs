@@ -1,0 +1,165 @@
+//! Devices, registrations, sessions and tombstones in memory, and their records.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Lookup, Space, device_key, endpoint_key,
+    record::{self, Tombstone},
+};
+use crate::model::{
+    AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session,
+};
+
+/// All accounts.
+#[derive(Debug, Default)]
+pub(super) struct Registers {
+    pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
+    endpoints: HashMap<EndpointToken, Endpoint>,
+    names: HashMap<(DeviceId, AppToken), RegistrationId>,
+    pub(super) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
+    sessions: BTreeMap<DeviceId, Session>,
+}
+
+/// What an endpoint is.
+#[derive(Clone, Debug)]
+pub(super) enum Endpoint {
+    Gone(Arc<Tombstone>),
+    Live(RegistrationId),
+}
+
+/// What an entry was before: setting it again takes the change back.
+#[derive(Debug)]
+pub(super) enum AccountUndo {
+    Device(DeviceId, Option<Arc<Device>>),
+    Endpoint(EndpointToken, Option<Endpoint>),
+    Registration(RegistrationId, Option<Arc<Registration>>),
+    Session(DeviceId, Option<Session>),
+}
+
+impl Registers {
+    pub(super) fn lookup(&self, endpoint: &EndpointToken) -> Lookup {
+        match self.endpoints.get(endpoint) {
+            Some(Endpoint::Gone(_)) => Lookup::Gone,
+            Some(Endpoint::Live(id)) => {
+                self.registrations.get(id).map_or(Lookup::Unknown, |found| Lookup::Live(Arc::clone(found)))
+            }
+            None => Lookup::Unknown,
+        }
+    }
+
+    pub(super) fn named(&self, device: DeviceId, token: &AppToken) -> Option<&Arc<Registration>> {
+        self.registrations.get(self.names.get(&(device, token.clone()))?)
+    }
+
+    pub(super) fn registration(&self, id: RegistrationId) -> Option<&Arc<Registration>> {
+        self.registrations.get(&id)
+    }
+
+    pub(super) fn session(&self, device: DeviceId) -> Option<&Session> {
+        self.sessions.get(&device)
+    }
+
+    pub(super) fn set_device(&mut self, id: DeviceId, device: Option<Arc<Device>>) -> AccountUndo {
+        AccountUndo::Device(id, set(&mut self.devices, id, device))
+    }
+
+    pub(super) fn set_endpoint(&mut self, token: EndpointToken, endpoint: Option<Endpoint>) -> AccountUndo {
+        let old = match endpoint {
+            Some(endpoint) => self.endpoints.insert(token, endpoint),
+            None => self.endpoints.remove(&token),
+        };
+        AccountUndo::Endpoint(token, old)
+    }
+
+    pub(super) fn set_registration(
+        &mut self,
+        id: RegistrationId,
+        registration: Option<Arc<Registration>>,
+    ) -> AccountUndo {
+        if let Some(old) = self.registrations.get(&id) {
+            let name = (old.device, old.token.clone());
+            if self.names.get(&name) == Some(&id) {
+                self.names.remove(&name);
+            }
+        }
+        if let Some(new) = &registration {
+            self.names.insert((new.device, new.token.clone()), id);
+        }
+        AccountUndo::Registration(id, set(&mut self.registrations, id, registration))
+    }
+
+    pub(super) fn set_session(&mut self, device: DeviceId, session: Option<Session>) -> AccountUndo {
+        AccountUndo::Session(device, set(&mut self.sessions, device, session))
+    }
+
+    /// Takes a change back.
+    pub(super) fn undo(&mut self, undo: AccountUndo) {
+        match undo {
+            AccountUndo::Device(id, old) => drop(self.set_device(id, old)),
+            AccountUndo::Endpoint(token, old) => drop(self.set_endpoint(token, old)),
+            AccountUndo::Registration(id, old) => drop(self.set_registration(id, old)),
+            AccountUndo::Session(device, old) => drop(self.set_session(device, old)),
+        }
+    }
+
+    /// What the disk is to hold below the key of an account, as far as memory knows.
+    pub(super) fn record(&self, key: &[u8]) -> Option<Vec<u8>> {
+        let (&space, rest) = key.split_first()?;
+        if let Ok(id) = rest.try_into().map(u64::from_be_bytes).map(DeviceId) {
+            if space == Space::Device as u8 {
+                return self.devices.get(&id).map(|device| record::encode(key, &**device));
+            }
+            if space == Space::Session as u8 {
+                return self.sessions.get(&id).map(|session| record::encode(key, session));
+            }
+            return None;
+        }
+        let token = EndpointToken(rest.try_into().ok()?);
+        match self.endpoints.get(&token)? {
+            Endpoint::Gone(tombstone) if space == Space::Tombstone as u8 => {
+                Some(record::encode(key, &**tombstone))
+            }
+            Endpoint::Live(id) if space == Space::Registration as u8 => {
+                self.registrations.get(id).map(|registration| record::encode(key, &**registration))
+            }
+            Endpoint::Gone(_) | Endpoint::Live(_) => None,
+        }
+    }
+
+    /// Takes over what was read from disk; other keyspaces are not its business.
+    pub(super) fn load(&mut self, space: Space, key: &[u8], value: &[u8]) -> Result<(), record::Flaw> {
+        let rest = key.get(1..).unwrap_or_default();
+        let device = || rest.try_into().map(u64::from_be_bytes).map(DeviceId).map_err(|_| record::Flaw::Body);
+        let endpoint = || rest.try_into().map(EndpointToken).map_err(|_| record::Flaw::Body);
+        match space {
+            Space::Device => {
+                let found: Device = record::decode(key, value)?;
+                debug_assert_eq!(key, &*device_key(space, found.id));
+                drop(self.set_device(device()?, Some(Arc::new(found))));
+            }
+            Space::Registration => {
+                let found: Registration = record::decode(key, value)?;
+                debug_assert_eq!(key, &*endpoint_key(space, &found.endpoint));
+                drop(self.set_endpoint(endpoint()?, Some(Endpoint::Live(found.id))));
+                drop(self.set_registration(found.id, Some(Arc::new(found))));
+            }
+            Space::Session => drop(self.set_session(device()?, Some(record::decode(key, value)?))),
+            Space::Tombstone => {
+                let found = Arc::new(record::decode(key, value)?);
+                drop(self.set_endpoint(endpoint()?, Some(Endpoint::Gone(found))));
+            }
+            Space::Message | Space::Meta | Space::Quarantine => {}
+        }
+        Ok(())
+    }
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key, value),
+        None => map.remove(&key),
+    }
+}
