@@ -2,8 +2,17 @@
 //!
 //! Precedence: command line, then file, then built-in defaults. Nothing is bound before all of it is
 //! valid, and an unknown key is an error: a typing mistake must not silently mean the default.
+//!
+//! `unifiedpush-gateway.example.toml` documents every key; a test holds it and the code together.
 
+mod address;
+mod check;
 mod checked;
+mod load;
 mod raw;
+mod source;
+
+#[cfg(test)]
+mod tests;
 
 pub use checked::{Config, ConfigError, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig};

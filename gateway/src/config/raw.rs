@@ -1,1 +1,67 @@
-//! The file as it is written.
+//! The file as it is written: every key optional, unknown keys refused, nothing judged yet.
+//!
+//! Addresses and words stay text here, so that [`super::checked`] can say what would be right; the
+//! parser only knows what is not.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) log: Option<String>,
+    #[serde(default)]
+    pub(super) public: RawPublic,
+    pub(super) state_dir: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) transport: RawTransport,
+}
+
+/// `[public]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPublic {
+    pub(super) listen: Option<String>,
+    pub(super) max_connections: Option<Whole>,
+    pub(super) missing_ttl: Option<String>,
+    pub(super) url: Option<String>,
+}
+
+/// `[transport]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTransport {
+    #[serde(default)]
+    pub(super) mqtt: RawMqtt,
+}
+
+/// `[transport.mqtt]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMqtt {
+    pub(super) allow_public_plain: Option<bool>,
+    pub(super) host: Option<String>,
+    pub(super) listen: Option<String>,
+    pub(super) max_connections: Option<Whole>,
+    pub(super) max_keep_alive_s: Option<Whole>,
+    pub(super) tls: Option<RawTls>,
+}
+
+/// `[transport.mqtt.tls]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) listen: Option<String>,
+}
+
+/// A number whose range is checked later. An enum only because `expecting` then replaces the
+/// parser's "expected i64" by words for people.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a whole number without quotes, such as 1024")]
+pub(super) enum Whole {
+    Number(i64),
+}

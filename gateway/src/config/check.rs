@@ -1,0 +1,217 @@
+//! From raw values to checked ones. Whatever passes here can be used without a further look.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::{
+    ConfigError, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig, address,
+    raw::{RawMqtt, RawPublic, RawTls, Whole},
+    source::Source,
+};
+
+/// What a gateway without any configuration does. The example file documents the same values.
+pub(super) mod default {
+    use super::{IpAddr, Ipv4Addr, SocketAddr};
+
+    pub(in crate::config) const LOG: &str = "info";
+    pub(in crate::config) const PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+    pub(in crate::config) const MQTT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
+    /// Enough for a household's devices, or a hundred application servers at once, and small
+    /// against the 1,024 file descriptors that a process gets unless it asks for more.
+    pub(in crate::config) const CONNECTIONS: u16 = 1024;
+    /// 28 minutes: just under the half hour after which mobile networks forget an idle connection.
+    pub(in crate::config) const KEEP_ALIVE_S: u16 = 1680;
+}
+
+/// Where the values came from: what the checks need besides them.
+#[derive(Debug)]
+pub(super) struct Checker<'a> {
+    /// Relative paths in the file start here.
+    pub(super) base: &'a Path,
+    /// The command line.
+    pub(super) overrides: &'a Overrides,
+    /// The file; without one there is no raw value that could be wrong.
+    pub(super) source: Option<&'a Source<'a>>,
+}
+
+/// A listening address and where it was said, for the error about it.
+#[derive(Clone, Copy, Debug)]
+struct Listen<'k> {
+    address: SocketAddr,
+    said_by: &'k str,
+}
+
+impl Checker<'_> {
+    /// The `log` filter.
+    pub(super) fn log(&self, raw: Option<&str>) -> Result<String, ConfigError> {
+        let Some(text) = raw else { return Ok(default::LOG.to_owned()) };
+        // The filter takes any lone word as the name of a module: `inof` would mean silence.
+        let lone_word = |part: &str| !part.contains(['=', '[', ':']) && part.parse::<LevelFilter>().is_err();
+        if text.split(',').any(|part| lone_word(part.trim())) || EnvFilter::try_new(text).is_err() {
+            return Err(self.error("log", &format!("`{text}` is not a log filter; write off, error, warn, info, debug or trace, or a list such as info,unifiedpush_gateway::wake=debug")));
+        }
+        Ok(text.to_owned())
+    }
+
+    /// `[public]`
+    pub(super) fn public(&self, raw: &RawPublic) -> Result<PublicConfig, ConfigError> {
+        let listen = self.listen(
+            ("--public", self.overrides.public),
+            ("public.listen", raw.listen.as_deref()),
+            default::PUBLIC,
+        )?;
+        let missing_ttl = match raw.missing_ttl.as_deref() {
+            None => MissingTtl::default(),
+            Some("one-day") => MissingTtl::OneDay,
+            Some("refuse") => MissingTtl::Refuse,
+            Some(other) => {
+                return Err(self.error(
+                    "public.missing_ttl",
+                    &format!("`{other}` is unknown; write \"one-day\" or \"refuse\""),
+                ));
+            }
+        };
+        let url = raw.url.as_deref().map(address::origin).transpose();
+        Ok(PublicConfig {
+            listen: listen.address,
+            max_connections: self
+                .within("public.max_connections", raw.max_connections, 1, u16::MAX, default::CONNECTIONS)?
+                .into(),
+            missing_ttl,
+            url: url.map_err(|what| self.error("public.url", &what))?,
+        })
+    }
+
+    /// `[transport.mqtt]`
+    pub(super) fn mqtt(&self, raw: &RawMqtt, public: SocketAddr) -> Result<MqttConfig, ConfigError> {
+        let key = "transport.mqtt.listen";
+        let listen =
+            self.listen(("--mqtt", self.overrides.mqtt), (key, raw.listen.as_deref()), default::MQTT)?;
+        if !raw.allow_public_plain.unwrap_or_default() && !address::is_private(listen.address.ip()) {
+            return Err(self.error(
+                listen.said_by,
+                &format!("{} may be reached from the internet, and device secrets would cross it unencrypted; write an address of this machine, its LAN or its VPN, or set allow_public_plain = true in [transport.mqtt] if a firewall or a container closes it", listen.address),
+            ));
+        }
+        self.distinct(listen, public, "HTTP")?;
+        let tls = raw.tls.as_ref().map(|raw| self.tls(raw)).transpose()?;
+        if let Some(tls) = &tls {
+            let secure = Listen { address: tls.listen, said_by: "transport.mqtt.tls.listen" };
+            self.distinct(secure, public, "HTTP")?;
+            self.distinct(secure, listen.address, "plain MQTT")?;
+        }
+        let host = raw.host.as_deref().map(address::host).transpose();
+        Ok(MqttConfig {
+            host: host.map_err(|what| self.error("transport.mqtt.host", &what))?,
+            listen: listen.address,
+            max_connections: self
+                .within(
+                    "transport.mqtt.max_connections",
+                    raw.max_connections,
+                    1,
+                    u16::MAX,
+                    default::CONNECTIONS,
+                )?
+                .into(),
+            max_keep_alive_s: self.within(
+                "transport.mqtt.max_keep_alive_s",
+                raw.max_keep_alive_s,
+                // Below this a phone's radio never sleeps, which is the opposite of the purpose.
+                10,
+                u16::MAX,
+                default::KEEP_ALIVE_S,
+            )?,
+            tls,
+        })
+    }
+
+    fn tls(&self, raw: &RawTls) -> Result<MqttTls, ConfigError> {
+        let listen_key = "transport.mqtt.tls.listen";
+        let Some(listen) = &raw.listen else { return Err(self.missing(listen_key, "\"[::]:8883\"")) };
+        Ok(MqttTls {
+            certificate: self.file(
+                "transport.mqtt.tls.certificate",
+                raw.certificate.as_deref(),
+                "\"/etc/unifiedpush-gateway/fullchain.pem\"",
+            )?,
+            key: self.file(
+                "transport.mqtt.tls.key",
+                raw.key.as_deref(),
+                "\"/etc/unifiedpush-gateway/privkey.pem\"",
+            )?,
+            listen: address::listen(listen, "0.0.0.0:8883").map_err(|what| self.error(listen_key, &what))?,
+        })
+    }
+
+    /// Command line, then file, then default.
+    fn listen<'k>(
+        &self,
+        (option, said): (&'k str, Option<SocketAddr>),
+        (key, raw): (&'k str, Option<&str>),
+        default: SocketAddr,
+    ) -> Result<Listen<'k>, ConfigError> {
+        // What the file says is checked even where the command line overrules it.
+        let read = raw.map(|text| address::listen(text, &default.to_string())).transpose();
+        let read = read.map_err(|what| self.error(key, &what))?;
+        Ok(match said {
+            Some(address) => Listen { address, said_by: option },
+            None => Listen { address: read.unwrap_or(default), said_by: key },
+        })
+    }
+
+    fn distinct(&self, listen: Listen<'_>, other: SocketAddr, other_name: &str) -> Result<(), ConfigError> {
+        // Port 0 is a free port, another one each time.
+        if listen.address != other || other.port() == 0 {
+            return Ok(());
+        }
+        Err(self.error(
+            listen.said_by,
+            &format!("{other} is already the {other_name} listener; write another port"),
+        ))
+    }
+
+    fn within(
+        &self,
+        key: &str,
+        raw: Option<Whole>,
+        least: u16,
+        most: u16,
+        default: u16,
+    ) -> Result<u16, ConfigError> {
+        let Some(Whole::Number(number)) = raw else { return Ok(default) };
+        u16::try_from(number).ok().filter(|number| (least..=most).contains(number)).ok_or_else(|| {
+            self.error(key, &format!("{number} is out of range; write a number from {least} to {most}"))
+        })
+    }
+
+    fn file(&self, key: &str, raw: Option<&Path>, example: &str) -> Result<PathBuf, ConfigError> {
+        let path = raw.ok_or_else(|| self.missing(key, example))?;
+        self.path(key, path, example)
+    }
+
+    /// A path in the file: not empty, and relative to the file rather than to wherever the
+    /// gateway was started.
+    pub(super) fn path(&self, key: &str, raw: &Path, example: &str) -> Result<PathBuf, ConfigError> {
+        if raw.as_os_str().is_empty() {
+            return Err(self.error(key, &format!("the path is empty; write one such as {example}")));
+        }
+        Ok(self.base.join(raw))
+    }
+
+    fn missing(&self, key: &str, example: &str) -> ConfigError {
+        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+        self.error(key, &format!("is missing; add {name} = {example} to [{table}]"))
+    }
+
+    /// `said_by` is a dotted key of the file, or an option of the command line.
+    fn error(&self, said_by: &str, what: &str) -> ConfigError {
+        match self.source {
+            Some(source) if !said_by.starts_with("--") => source.error(said_by, what),
+            Some(_) | None => ConfigError(format!("{said_by}: {what}")),
+        }
+    }
+}

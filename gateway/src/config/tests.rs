@@ -1,0 +1,353 @@
+//! Wrong files, the order of precedence, and the example file.
+
+use std::{ffi::OsString, fs, path::Path};
+
+use proptest::prelude::*;
+
+use super::{Config, ConfigError, MissingTtl, Overrides, address};
+
+const EXAMPLE: &str = include_str!("../../unifiedpush-gateway.example.toml");
+
+fn home(name: &str) -> Option<OsString> {
+    (name == "HOME").then(|| "/home/me".into())
+}
+
+fn load_with(text: &str, overrides: Overrides) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("gateway.toml");
+    fs::write(&file, text).unwrap();
+    let result = Config::load(&Overrides { config: Some(file), ..overrides }, home);
+    let prefix = format!("{}/", dir.path().display());
+    result.map_err(|ConfigError(message)| ConfigError(message.replace(&prefix, "")))
+}
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    load_with(text, Overrides::default())
+}
+
+fn defaults() -> Config {
+    Config::load(&Overrides::default(), home).unwrap()
+}
+
+#[test]
+fn without_a_file_the_defaults_suit_a_trial_on_one_machine() {
+    let config = defaults();
+    assert_eq!(config.log, "info");
+    assert_eq!(config.public.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.public.max_connections, 1024);
+    assert_eq!(config.public.missing_ttl, MissingTtl::OneDay);
+    assert_eq!(config.public.url, None);
+    assert_eq!(config.mqtt.listen.to_string(), "127.0.0.1:1883");
+    assert_eq!(config.mqtt.max_connections, 1024);
+    assert_eq!(config.mqtt.max_keep_alive_s, 1680);
+    assert_eq!((config.mqtt.host, config.mqtt.tls), (None, None));
+    assert_eq!(config.state_dir, Path::new("/home/me/.local/state/unifiedpush-gateway"));
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    assert_eq!(load("").unwrap(), defaults());
+    assert_eq!(load("[public]\n[transport.mqtt]\n").unwrap(), defaults());
+}
+
+#[test]
+fn everything_can_be_said() {
+    let config = load(
+        r#"
+        log = "warn,unifiedpush_gateway::wake=debug"
+        state_dir = "state"
+        [public]
+        listen = "[::1]:80"
+        url = "HTTPS://Push.Example.org:443/"
+        missing_ttl = "refuse"
+        max_connections = 7
+        [transport.mqtt]
+        listen = "0.0.0.0:1884"
+        allow_public_plain = true
+        host = "Push.Example.org"
+        max_connections = 65535
+        max_keep_alive_s = 10
+        [transport.mqtt.tls]
+        listen = "[::]:8883"
+        certificate = "tls/chain.pem"
+        key = "/etc/key.pem"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.log, "warn,unifiedpush_gateway::wake=debug");
+    // Relative paths start at the file, which is neither here nor the working directory.
+    assert!(config.state_dir.is_absolute() && config.state_dir.ends_with("state"));
+    assert_eq!(config.public.listen.to_string(), "[::1]:80");
+    assert_eq!(config.public.url.as_deref(), Some("https://push.example.org"));
+    assert_eq!(config.public.missing_ttl, MissingTtl::Refuse);
+    assert_eq!(config.public.max_connections, 7);
+    assert_eq!(config.mqtt.host.as_deref(), Some("push.example.org"));
+    assert_eq!(config.mqtt.max_connections, 65_535);
+    assert_eq!(config.mqtt.max_keep_alive_s, 10);
+    let tls = config.mqtt.tls.unwrap();
+    assert!(tls.certificate.is_absolute() && tls.certificate.ends_with("tls/chain.pem"));
+    assert_eq!(tls.key, Path::new("/etc/key.pem"));
+}
+
+#[test]
+fn the_command_line_overrules_the_file() {
+    let overrides = Overrides {
+        mqtt: Some("127.0.0.1:0".parse().unwrap()),
+        public: Some("127.0.0.1:0".parse().unwrap()),
+        state_dir: Some("here".into()),
+        ..Overrides::default()
+    };
+    let text =
+        "state_dir = '/there'\n[public]\nlisten = '127.0.0.1:1'\n[transport.mqtt]\nlisten = '127.0.0.1:2'";
+    let config = load_with(text, overrides.clone()).unwrap();
+    assert_eq!(config.public.listen.port(), 0);
+    assert_eq!(config.mqtt.listen.port(), 0);
+    assert_eq!(config.state_dir, Path::new("here"));
+    // And the file is checked all the same: what it says matters again tomorrow.
+    assert!(load_with("[public]\nlisten = 'nowhere'", overrides).is_err());
+}
+
+/// Wrong text, and what its error must say: the place first, then what would be right.
+const WRONG: &[(&str, &str, &str)] = &[
+    ("pubic = 1", "gateway.toml:1: pubic: unknown field `pubic`, expected one of", "`public`"),
+    ("[public]\n\nlisten_ = '127.0.0.1:80'", "gateway.toml:3: public.listen_: unknown field", "`listen`"),
+    ("[transport.xmpp]", "gateway.toml:1: transport.xmpp: unknown field", "`mqtt`"),
+    ("[public\n", "gateway.toml:1: ", "]"),
+    ("log = 3", "gateway.toml:1: log: invalid type: integer `3`", "expected a string"),
+    ("log = 'inof'", "gateway.toml:1: log: `inof` is not a log filter", "info"),
+    ("log = 'a=b=c'", "gateway.toml:1: log: ", "info,unifiedpush_gateway::wake=debug"),
+    ("state_dir = ''", "gateway.toml:1: state_dir: the path is empty", "/var/lib/"),
+    ("[public]\nlisten = 'localhost:80'", "gateway.toml:2: public.listen: `localhost:80`", "127.0.0.1:8080"),
+    ("[public]\nlisten = '127.0.0.1'", "gateway.toml:2: public.listen: `127.0.0.1`", "ADDRESS:PORT"),
+    ("public.listen = '127.0.0.1:99999'", "gateway.toml:1: public.listen: ", "ADDRESS:PORT"),
+    (
+        "[public]\nurl = 'ftp://x'",
+        "gateway.toml:2: public.url: `ftp://x` is not an origin",
+        "https://push.example.org",
+    ),
+    ("[public]\nurl = 'push.example.org'", "gateway.toml:2: public.url: ", "https://push.example.org"),
+    ("[public]\nurl = 'https://x/push'", "gateway.toml:2: public.url: ", "without a path"),
+    ("[public]\nurl = 'https://x?a'", "gateway.toml:2: public.url: ", "without a path"),
+    ("[public]\nurl = 'https://x#a'", "gateway.toml:2: public.url: ", "without a path"),
+    ("[public]\nurl = 'https://me@x'", "gateway.toml:2: public.url: ", "user name"),
+    ("[public]\nurl = 'https://x:99999'", "gateway.toml:2: public.url: ", "port"),
+    ("[public]\nurl = 'https://x:'", "gateway.toml:2: public.url: ", "port"),
+    ("[public]\nurl = 'https://a..b'", "gateway.toml:2: public.url: ", "host"),
+    ("[public]\nurl = ''", "gateway.toml:2: public.url: ", "https://push.example.org"),
+    (
+        "[public]\nmissing_ttl = 'never'",
+        "gateway.toml:2: public.missing_ttl: `never`",
+        "\"one-day\" or \"refuse\"",
+    ),
+    ("[public]\nmax_connections = 0", "gateway.toml:2: public.max_connections: 0", "1 to 65535"),
+    ("[public]\nmax_connections = -1", "gateway.toml:2: public.max_connections: -1", "1 to 65535"),
+    (
+        "[public]\nmax_connections = '9'",
+        "gateway.toml:2: public.max_connections: ",
+        "a whole number without quotes",
+    ),
+    ("public = { max_connections = 1.5 }", "gateway.toml:1: public.max_connections: ", "a whole number"),
+    (
+        "[transport.mqtt]\nmax_connections = 65536",
+        "gateway.toml:2: transport.mqtt.max_connections: ",
+        "1 to 65535",
+    ),
+    (
+        "[transport.mqtt]\nmax_keep_alive_s = 9",
+        "gateway.toml:2: transport.mqtt.max_keep_alive_s: 9",
+        "10 to 65535",
+    ),
+    (
+        "[transport.mqtt]\nhost = 'https://x'",
+        "gateway.toml:2: transport.mqtt.host: ",
+        "without scheme and port",
+    ),
+    ("[transport.mqtt]\nhost = 'x:8883'", "gateway.toml:2: transport.mqtt.host: ", "without scheme and port"),
+    (
+        "[transport.mqtt]\nlisten = '0.0.0.0:1883'",
+        "gateway.toml:2: transport.mqtt.listen: ",
+        "allow_public_plain = true",
+    ),
+    ("[transport.mqtt]\nlisten = '[2001:db8::1]:1883'", "gateway.toml:2: transport.mqtt.listen: ", "LAN"),
+    (
+        "[transport.mqtt]\nlisten = '127.0.0.1:8080'",
+        "gateway.toml:2: transport.mqtt.listen: ",
+        "another port",
+    ),
+    (
+        "[transport.mqtt.tls]\nlisten = '[::]:8883'",
+        "gateway.toml:1: transport.mqtt.tls.certificate: is missing",
+        "[transport.mqtt.tls]",
+    ),
+    (
+        "[transport.mqtt.tls]\ncertificate = 'a'\nkey = 'b'",
+        "gateway.toml:1: transport.mqtt.tls.listen: is missing",
+        "[::]:8883",
+    ),
+    (
+        "[transport.mqtt.tls]\nlisten = '127.0.0.1:1883'\ncertificate = 'a'\nkey = 'b'",
+        "gateway.toml:2: transport.mqtt.tls.listen: ",
+        "already the plain MQTT listener",
+    ),
+    (
+        "[transport.mqtt.tls]\nlisten = '[::]:8883'\ncertificate = 'a'\nkey = ''",
+        "gateway.toml:4: transport.mqtt.tls.key: the path is empty",
+        "privkey.pem",
+    ),
+];
+
+#[test]
+fn an_error_names_the_place_and_the_remedy() {
+    for (text, place, remedy) in WRONG {
+        let Err(ConfigError(message)) = load(text) else { panic!("accepted: {text}") };
+        assert!(message.starts_with(place), "{text}\n  says  {message}\n  wants {place}");
+        assert!(message.contains(remedy), "{text}\n  says  {message}\n  wants {remedy}");
+        assert!(!message.contains('\n'), "one line: {message}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let overrides = Overrides { config: Some("/nonexistent/gateway.toml".into()), ..Overrides::default() };
+    let ConfigError(message) = Config::load(&overrides, home).unwrap_err();
+    assert!(message.starts_with("/nonexistent/gateway.toml: "), "{message}");
+}
+
+#[test]
+fn an_error_about_the_command_line_names_the_option() {
+    let overrides = Overrides { mqtt: Some("0.0.0.0:1883".parse().unwrap()), ..Overrides::default() };
+    let ConfigError(message) = load_with("", overrides.clone()).unwrap_err();
+    assert!(message.starts_with("--mqtt: 0.0.0.0:1883 "), "{message}");
+    assert!(load_with("[transport.mqtt]\nallow_public_plain = true", overrides).is_ok());
+}
+
+#[test]
+fn the_state_directory_is_looked_up_in_order() {
+    let find = |variables: &[(&str, &str)]| {
+        let variables = variables.to_vec();
+        let env = move |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        Config::load(&Overrides::default(), env).map(|config| config.state_dir.display().to_string())
+    };
+    let all = [("STATE_DIRECTORY", "/a:/b"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
+    assert_eq!(find(&all).unwrap(), "/a");
+    assert_eq!(find(&all[1..]).unwrap(), "/x/unifiedpush-gateway");
+    assert_eq!(find(&all[2..]).unwrap(), "/h/.local/state/unifiedpush-gateway");
+    // Empty is unset, and a relative XDG path is invalid by its specification.
+    let odd = [("STATE_DIRECTORY", ""), ("XDG_STATE_HOME", "relative"), ("HOME", "/h")];
+    assert_eq!(find(&odd).unwrap(), "/h/.local/state/unifiedpush-gateway");
+    let ConfigError(message) = find(&[]).unwrap_err();
+    assert!(message.contains("--state-dir"), "{message}");
+}
+
+#[test]
+fn private_addresses_are_those_that_the_internet_cannot_reach() {
+    let private = |text: &str| address::is_private(text.parse().unwrap());
+    for text in [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.31.0.1",
+        "192.168.1.1",
+        "169.254.0.1",
+        "100.64.0.1",
+        "100.127.255.255",
+        "::1",
+        "fd00::1",
+        "fe80::1",
+        "::ffff:192.168.1.1",
+    ] {
+        assert!(private(text), "{text}");
+    }
+    for text in [
+        "0.0.0.0",
+        "::",
+        "8.8.8.8",
+        "172.32.0.1",
+        "100.63.255.255",
+        "100.128.0.0",
+        "2001:db8::1",
+        "::ffff:8.8.8.8",
+    ] {
+        assert!(!private(text), "{text}");
+    }
+}
+
+#[test]
+fn an_origin_has_one_spelling() {
+    for (text, origin) in [
+        ("https://Push.example.org/", "https://push.example.org"),
+        ("https://push.example.org:443", "https://push.example.org"),
+        ("http://192.168.1.2:8080", "http://192.168.1.2:8080"),
+        ("http://push:80/", "http://push"),
+        ("http://push:443", "http://push:443"),
+        ("https://[2001:DB8::0:1]:8443", "https://[2001:db8::1]:8443"),
+    ] {
+        assert_eq!(address::origin(text).as_deref(), Ok(origin), "{text}");
+    }
+}
+
+/// `#key = value` becomes `key = value`; prose stays a comment, as it has a space after the mark.
+fn uncommented() -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase() || first == '[') => {
+            rest.to_owned()
+        }
+        Some(_) | None => line.to_owned(),
+    };
+    EXAMPLE.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_as_it_is_means_the_defaults() {
+    assert_eq!(load(EXAMPLE).unwrap(), defaults());
+}
+
+#[test]
+fn every_default_in_the_example_is_the_codes() {
+    let mut shown = load(&uncommented()).unwrap();
+    // These four have no default that a file could hold; the example shows what one may look like.
+    assert_eq!(shown.public.url.take().as_deref(), Some("https://push.example.org"));
+    assert_eq!(shown.mqtt.host.take().as_deref(), Some("push.example.org"));
+    assert_eq!(shown.mqtt.tls.take().map(|tls| tls.listen.port()), Some(8883));
+    assert_eq!(shown.state_dir, Path::new("/var/lib/unifiedpush-gateway"));
+    assert_eq!(Config { state_dir: defaults().state_dir, ..shown }, defaults());
+    // Not part of the checked form, so compared by hand.
+    assert!(uncommented().contains("\nallow_public_plain = false\n"));
+}
+
+#[test]
+fn every_key_is_in_the_example() {
+    let text = uncommented();
+    let example: toml::Table = toml::from_str(&text).unwrap();
+    let mut seen = 0;
+    for table in ["", "public", "transport", "transport.mqtt", "transport.mqtt.tls"] {
+        let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+        let ConfigError(message) = load(&format!("{header}nonsense = 1")).unwrap_err();
+        let documented = table
+            .split('.')
+            .filter(|part| !part.is_empty())
+            .fold(&example, |outer, part| outer[part].as_table().unwrap());
+        // "unknown field `nonsense`, expected one of `a`, `b`": every second piece is a name.
+        let known = message.split('`').skip(1).step_by(2).filter(|name| *name != "nonsense");
+        for name in known {
+            assert!(documented.contains_key(name), "[{table}] {name} is not in the example");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 4 + 4 + 1 + 6 + 3, "{text}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_loading_panic(text in "(\\[[a-z.]{0,9}\\]\n|[a-z_.]{1,12} ?= ?('?[^\n]{0,20}'?)?\n|\\PC{0,20}\n){0,6}") {
+        let _ = load(&text);
+    }
+
+    #[test]
+    fn an_accepted_origin_is_accepted_again_unchanged(text in "https?://[a-zA-Z0-9.:@/?#\\[\\]-]{0,20}") {
+        if let Ok(origin) = address::origin(&text) {
+            prop_assert_eq!(address::origin(&origin), Ok(origin));
+        }
+    }
+}
