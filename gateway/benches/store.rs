@@ -17,8 +17,8 @@ use std::{
 use unifiedpush_gateway::{
     clock::{Clock, SystemClock},
     model::{
-        Coding, Device, DeviceId, EndpointToken, Phase, Profile, Registration, RegistrationId, Ttl,
-        UnixTime, Urgency,
+        Coding, Device, DeviceId, EndpointToken, Phase, Profile, Registration, RegistrationId, Ttl, UnixTime,
+        Urgency,
     },
     store::{Arrival, NewPush, Store},
 };

@@ -10,9 +10,7 @@ use super::{
     registers::{AccountUndo, Endpoint},
     state::{Core, State, Undo},
 };
-use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session,
-};
+use crate::model::{AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session};
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
 /// back when it could not be written.
@@ -234,15 +232,11 @@ fn end(state: &mut State, registration: &Registration) {
 
 /// Turns an endpoint into a tombstone.
 fn bury(state: &mut State, registration: &Registration) {
-    let tombstone = Tombstone {
-        device: registration.device,
-        token: registration.token.clone(),
-        at: state.wall,
-    };
+    let tombstone =
+        Tombstone { device: registration.device, token: registration.token.clone(), at: state.wall };
     let key = endpoint_key(Space::Tombstone, &registration.endpoint);
     let value = record::encode(&key, &tombstone);
-    let undo =
-        state.accounts.set_endpoint(registration.endpoint, Some(Endpoint::Gone(Arc::new(tombstone))));
+    let undo = state.accounts.set_endpoint(registration.endpoint, Some(Endpoint::Gone(Arc::new(tombstone))));
     write(state, undo, key, Some(value));
     state.queue.writes.push((endpoint_key(Space::Registration, &registration.endpoint), None));
 }

@@ -145,9 +145,9 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
             }
         };
         let blocked = state.is_blocked();
-        let waited = core.work.wait_timeout_while(state, pause, |state| {
-            !state.is_urgent() && state.is_blocked() == blocked
-        });
+        let waited = core
+            .work
+            .wait_timeout_while(state, pause, |state| !state.is_urgent() && state.is_blocked() == blocked);
         let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         state = woken;
         if timeout.timed_out() && !state.deletions.is_empty() {
@@ -196,8 +196,7 @@ impl State {
                 message: Arc::clone(&queued.message),
                 trusted: queued.trusted,
             });
-            let flying =
-                Flying { drops: queued.drops, message: queued.message, waiters: queued.waiters };
+            let flying = Flying { drops: queued.drops, message: queued.message, waiters: queued.waiters };
             self.flying.insert(number, flying);
         }
         self.queue.bytes -= bytes;
@@ -233,7 +232,9 @@ impl Job {
             let value = message_record(&key, &insert.message, insert.trusted);
             batch.insert(key, value);
         }
-        for number in self.deletions.iter().chain(self.inserts.iter().filter_map(|insert| insert.drops.as_ref())) {
+        for number in
+            self.deletions.iter().chain(self.inserts.iter().filter_map(|insert| insert.drops.as_ref()))
+        {
             batch.remove(message_key(*number));
             any = true;
         }

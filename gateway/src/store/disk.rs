@@ -37,10 +37,24 @@ pub(super) struct Disk {
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// Every fdatasync fails while this is set.
-    pub(super) sync: std::sync::atomic::AtomicBool,
     /// Batches that were made durable.
     pub(super) commits: std::sync::atomic::AtomicU64,
+    /// No write begins while it is held.
+    pub(super) gate: std::sync::Mutex<()>,
+    /// Every fdatasync fails, after the write.
+    pub(super) sync: std::sync::atomic::AtomicBool,
+    /// Every write fails, before anything is written.
+    pub(super) write: std::sync::atomic::AtomicBool,
+}
+
+#[cfg(test)]
+impl Faults {
+    fn strike(fault: &std::sync::atomic::AtomicBool) -> io::Result<()> {
+        if fault.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(Errno::EIO as i32));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -105,12 +119,14 @@ impl Disk {
     /// [`reopen`](Self::reopen)ed.
     pub(super) fn write(&self, batch: sled::Batch) -> io::Result<()> {
         self.with(|files| {
+            #[cfg(test)]
+            drop(self.faults.gate.lock());
+            #[cfg(test)]
+            Faults::strike(&self.faults.write)?;
             files.db.apply_batch(batch)?;
             files.db.flush()?;
             #[cfg(test)]
-            if self.faults.sync.load(std::sync::atomic::Ordering::SeqCst) {
-                return Err(io::Error::from_raw_os_error(Errno::EIO as i32));
-            }
+            Faults::strike(&self.faults.sync)?;
             files.log.sync_data()?;
             #[cfg(test)]
             self.faults.commits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -153,9 +169,7 @@ impl Disk {
     /// Whether files can be written and synced at all.
     fn probe(&self) -> io::Result<()> {
         #[cfg(test)]
-        if self.faults.sync.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err(io::Error::from_raw_os_error(Errno::EIO as i32));
-        }
+        Faults::strike(&self.faults.write).and_then(|()| Faults::strike(&self.faults.sync))?;
         let path = self.state.join("probe");
         let probed = std::fs::write(&path, vec![0x55; PROBE_BYTES])
             .and_then(|()| File::open(&path))
@@ -287,4 +301,3 @@ fn is_whole(snapshot: &[u8]) -> bool {
     };
     rest.len() > 8 && crc32fast::hash(&rest[..rest.len() - 8]).to_le_bytes() == *sum
 }
-

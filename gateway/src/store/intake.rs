@@ -78,8 +78,7 @@ impl Intake {
             ttl,
             urgency,
         });
-        let replaced =
-            topic.clone().and_then(|topic| state.topics.get(&(registration.id, topic)).copied());
+        let replaced = topic.clone().and_then(|topic| state.topics.get(&(registration.id, topic)).copied());
         // The one that is replaced is dropped from the queue, or deleted together with the insertion
         // of its successor: a crash leaves one of the two.
         let (mut waiters, mut drops) = (Vec::new(), None);
@@ -148,7 +147,10 @@ impl Intake {
         if let Some(mut queued) = state.unqueue(number) {
             // Its sender does not want it any more; what it has replaced ends with it.
             state.queue.waiters.append(&mut queued.waiters);
-            state.deletions.extend(queued.drops.map(|(old, _)| old));
+            if let Some((old, slot)) = queued.drops {
+                state.deletions.push(old);
+                state.queue.undo.push(Undo::Wait(old, slot));
+            }
         } else {
             state.deletions.push(number);
             state.queue.undo.push(Undo::Wait(number, slot));

@@ -9,9 +9,7 @@ use super::{
     Lookup, Space, device_key, endpoint_key,
     record::{self, Tombstone},
 };
-use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session,
-};
+use crate::model::{AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session};
 
 /// All accounts.
 #[derive(Debug, Default)]
