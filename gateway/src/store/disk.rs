@@ -8,6 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
+    time::Duration,
 };
 
 use nix::{
@@ -22,6 +23,9 @@ const CACHE_BYTES: u64 = 8 << 20;
 
 /// What a probe writes before the database is tried again: more than sled needs to open.
 const PROBE_BYTES: usize = 1 << 20;
+
+/// How many milliseconds sled's threads are given to let go of the file.
+const RELEASE_TRIES: u32 = 5_000;
 
 /// The database below `<state>/db`, or its place while it cannot be used.
 #[derive(Debug)]
@@ -140,7 +144,7 @@ impl Disk {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let lock = match files.take() {
             Some(Files { db, log, lock }) => {
-                give_up(db);
+                give_up(db, &self.path());
                 // The kernel may hold pages as clean that it failed to write: a log continued behind
                 // such a page would be cut off there after a power failure.
                 log.sync_data().ok();
@@ -161,7 +165,7 @@ impl Disk {
     pub(super) fn close(&self) {
         let files = self.files.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Files { db, log, lock }) = files {
-            give_up(db);
+            give_up(db, &self.path());
             drop((log, lock));
         }
     }
@@ -190,11 +194,22 @@ impl Disk {
     }
 }
 
-/// Drops a database. sled syncs on drop and panics when that fails, which it may after a failure.
-fn give_up(db: sled::Db) {
+/// Drops a database. sled syncs on drop and panics when that fails, which it may after a failure; and
+/// its threads let go of its file, and of the lock on it, a little later.
+fn give_up(db: sled::Db, path: &Path) {
     if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
         tracing::warn!("the database did not close cleanly; what was acknowledged is safe");
     }
+    for _ in 0..RELEASE_TRIES {
+        let Ok(file) = File::open(path.join("db")) else {
+            return;
+        };
+        if Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    tracing::warn!("the database is still locked; it may not open again at once");
 }
 
 fn io_error(path: &Path, error: &io::Error) -> OpenError {

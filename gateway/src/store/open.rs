@@ -57,12 +57,15 @@ pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenEr
     })
 }
 
+/// What cannot be read, what it should have been, and why it is not.
+type Odd = (Vec<u8>, &'static str, Option<Flaw>);
+
 /// What was found on disk.
 struct Found {
     format: Option<u32>,
     now: Moment,
-    /// What cannot be read: its key, its value, and why.
-    odd: HashMap<Vec<u8>, (Vec<u8>, &'static str, Option<Flaw>)>,
+    /// By key.
+    odd: HashMap<Vec<u8>, Odd>,
     restored: Vec<Pending>,
     state: State,
     token_key: Option<[u8; 32]>,

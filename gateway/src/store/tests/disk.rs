@@ -253,7 +253,8 @@ fn what_a_failed_batch_replaced_waits_again() {
     let mut world = World::new();
     let old = world.stored(with_topic("old", "t"));
     let cancelled = world.stored(push("cancelled"));
-    (world.accepted(), world.accepted());
+    world.accepted();
+    world.accepted();
     world.faults().write.store(true, Ordering::SeqCst);
     let gate = world.faults().gate.lock().expect("the gate is free");
     let new = world.append(with_topic("new", "t")).expect("accepted");

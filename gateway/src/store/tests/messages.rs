@@ -150,7 +150,8 @@ fn a_registration_ends_with_all_that_waits_for_it() {
     world.wait(world.accounts.put_registration(registration(1, 2))).expect("written");
     let id = world.stored(push("x"));
     let kept = world.stored(NewPush { registration: Arc::new(registration(1, 2)), ..push("y") });
-    (world.accepted(), world.accepted());
+    world.accepted();
+    world.accepted();
     let commit = world.accounts.remove_registration(RegistrationId(1)).expect("accepted").expect("known");
     assert!(matches!(world.intake.lookup(&EndpointToken([1; 20])), Lookup::Gone), "visible at once");
     bounded(&world.runtime, commit).expect("written");
