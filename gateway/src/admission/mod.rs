@@ -10,7 +10,7 @@ mod refusal;
 mod vapid;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

@@ -12,8 +12,8 @@ use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONNECTION, CONTENT_TYPE, LOCATION,
-        RETRY_AFTER, WWW_AUTHENTICATE,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, LOCATION, RETRY_AFTER,
+        WWW_AUTHENTICATE,
     },
 };
 use http_body_util::Full;
@@ -90,6 +90,14 @@ impl Answer {
         }
     }
 
+    /// Whether the rest of the request is not worth reading.
+    pub(super) fn is_last(&self) -> bool {
+        matches!(
+            self,
+            Self::BodyBroken | Self::BodyTooSlow | Self::Crowded | Self::Refused(Refusal::BodyTooLarge)
+        )
+    }
+
     /// The answer on the wire.
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body()));
@@ -126,13 +134,12 @@ impl Answer {
             Self::Refused(Refusal::VapidAbsent) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("vapid"));
             }
-            // What is still on its way of the body is not read.
-            Self::BodyBroken | Self::BodyTooSlow | Self::Crowded | Self::Refused(Refusal::BodyTooLarge) => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
             Self::About
+            | Self::BodyBroken
+            | Self::BodyTooSlow
             | Self::Cancelled
             | Self::CommitTooSlow
+            | Self::Crowded
             | Self::Endpoint
             | Self::EndpointGone
             | Self::EndpointUnknown

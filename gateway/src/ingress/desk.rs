@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use http::Request;
+use bytes::Bytes;
+use http::{HeaderMap, request};
 use hyper::body::Body;
 use tokio::time::timeout;
 
@@ -35,12 +36,12 @@ pub(super) struct Desk<Q> {
 }
 
 impl<Q: Queue> Desk<Q> {
-    /// Serves one request.
-    pub(super) async fn serve<B>(&self, request: Request<B>) -> Answer
+    /// Serves one request; reads its body only if it is wanted.
+    pub(super) async fn serve<B>(&self, head: &request::Parts, body: &mut B) -> Answer
     where
-        B: Body<Data = bytes::Bytes> + Unpin,
+        B: Body<Data = Bytes> + Unpin,
     {
-        match Route::find(request.method(), request.uri().path()) {
+        match Route::find(&head.method, head.uri.path()) {
             Route::About => Answer::About,
             Route::Cancel(token) => self.cancel(&token).await,
             Route::Discover(endpoint) => match self.endpoint(&endpoint) {
@@ -51,7 +52,7 @@ impl<Q: Queue> Desk<Q> {
             Route::Method(methods) => Answer::MethodUnknown(methods),
             Route::Preflight(methods) => Answer::Preflight(methods),
             Route::Push(endpoint) => match self.endpoint(&endpoint) {
-                Ok(registration) => self.push(registration, request).await,
+                Ok(registration) => self.push(registration, &head.headers, body).await,
                 Err(answer) => answer,
             },
             Route::Unknown => Answer::PathUnknown,
@@ -68,41 +69,37 @@ impl<Q: Queue> Desk<Q> {
         }
     }
 
-    async fn push<B>(&self, registration: Arc<Registration>, request: Request<B>) -> Answer
+    async fn push<B>(&self, registration: Arc<Registration>, headers: &HeaderMap, body: &mut B) -> Answer
     where
-        B: Body<Data = bytes::Bytes> + Unpin,
+        B: Body<Data = Bytes> + Unpin,
     {
         let id = registration.id;
-        let answer = match self.check(registration, request).await {
+        let answer = match self.check(registration, headers, body).await {
             Ok(checked) => self.store(checked).await,
-            Err(answer) => answer,
+            Err(answer) => self.refuse(answer),
         };
-        match &answer {
-            Answer::Stored { .. } => {}
-            Answer::Refused(refusal) => {
-                self.telemetry.count(Phase::Refused, 1);
-                tracing::debug!(registration = %id, reason = ?refusal, "refused a push message: {refusal}");
-            }
-            other => {
-                self.telemetry.count(Phase::Refused, 1);
-                tracing::debug!(registration = %id, reason = ?other, "did not take a push message");
-            }
+        if !matches!(answer, Answer::Stored { .. }) {
+            tracing::debug!(registration = %id, status = %answer.status(), reason = ?answer, "no push message");
         }
         answer
     }
 
     /// Reads the body and asks admission.
-    async fn check<B>(&self, registration: Arc<Registration>, request: Request<B>) -> Result<Checked, Answer>
+    async fn check<B>(
+        &self,
+        registration: Arc<Registration>,
+        headers: &HeaderMap,
+        body: &mut B,
+    ) -> Result<Checked, Answer>
     where
-        B: Body<Data = bytes::Bytes> + Unpin,
+        B: Body<Data = Bytes> + Unpin,
     {
-        let (head, body) = request.into_parts();
         let body = body::read(body, MAX_BODY, self.limits.body).await.map_err(|unread| match unread {
             Unread::Broken => Answer::BodyBroken,
             Unread::TooLarge => Answer::Refused(Refusal::BodyTooLarge),
             Unread::TooSlow => Answer::BodyTooSlow,
         })?;
-        let request = Unchecked { body, headers: &head.headers };
+        let request = Unchecked { body, headers };
         self.admission.admit(request, registration, self.clock.moment()).map_err(Answer::Refused)
     }
 
@@ -112,7 +109,7 @@ impl<Q: Queue> Desk<Q> {
         let push = NewPush { body, coding, registration, topic, ttl, urgency };
         let (token, commit) = match self.queue.append(push, self.clock.moment()) {
             Ok(appended) => appended,
-            Err(error) => return Answer::NotStored(error),
+            Err(error) => return self.refuse(Answer::NotStored(error)),
         };
         self.telemetry.count(Phase::Accepted, 1);
         if let Err(answer) = self.committed(commit).await {
@@ -122,6 +119,12 @@ impl<Q: Queue> Desk<Q> {
             self.telemetry.count(Phase::Stored, 1);
         }
         Answer::Stored { location: format!("{}/m/{token}", self.base), ttl }
+    }
+
+    /// Counts a message that was never accepted.
+    fn refuse(&self, answer: Answer) -> Answer {
+        self.telemetry.count(Phase::Refused, 1);
+        answer
     }
 
     /// Takes a message back (RFC 8030 §5: `DELETE` of its resource).

@@ -16,11 +16,13 @@ use tokio::{
 use super::{
     Limits,
     answer::Answer,
+    body,
     desk::Desk,
     io::{Pace, Paced},
     limits::{MAX_HEAD, STANDING, STANDING_HEAD},
     queue::Queue,
 };
+use crate::admission::MAX_BODY;
 
 /// How long a connection that has not spoken yet may still do so when the gateway stops: its request
 /// is probably on its way, and a reset looks like a dead endpoint to some senders.
@@ -134,13 +136,21 @@ impl<Q: Queue> Front<Q> {
 
     async fn answer(&self, request: Request<Incoming>, pace: &Pace, seated: bool) -> Response<Full<Bytes>> {
         let _turn = pace.begin();
-        let answer = if seated { self.desk.serve(request).await } else { Answer::Crowded };
+        let (head, mut body) = request.into_parts();
+        let answer = if seated { self.desk.serve(&head, &mut body).await } else { Answer::Crowded };
+        // An unread body would end the connection without a word of warning to a sender that wants to
+        // use it again.
+        let ends = answer.is_last() || body::skip(&mut body, MAX_BODY, self.limits.body).await.is_err();
         let mut response = answer.into_response();
-        // Idle connections would keep the last seats from those who have something to say.
-        if self.seats.available_permits() < self.limits.max_connections / 4 {
+        if ends || self.is_crowded() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Whether idle connections would keep the last seats from those who have something to say.
+    fn is_crowded(&self) -> bool {
+        self.seats.available_permits() < self.limits.max_connections / 4
     }
 
     /// Waits until every connection has ended.
