@@ -26,8 +26,12 @@ pub(super) fn find(headers: &HeaderMap) -> Result<Credential<'_>, Refusal> {
         let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text, ""));
         let credential = if scheme.eq_ignore_ascii_case("vapid") {
             parameters(rest)?
-        } else if scheme.eq_ignore_ascii_case("webpush") || scheme.eq_ignore_ascii_case("bearer") {
-            Credential { key: signing_key(headers)?, token: rest.trim() }
+        } else if scheme.eq_ignore_ascii_case("webpush") {
+            Credential { key: signing_key(headers)?.ok_or(Refusal::VapidParameters)?, token: rest.trim() }
+        } else if scheme.eq_ignore_ascii_case("bearer") {
+            // Without a key beside it, it is one of the many other things that are borne.
+            let Some(key) = signing_key(headers)? else { continue };
+            Credential { key, token: rest.trim() }
         } else {
             continue;
         };
@@ -86,8 +90,8 @@ fn take_value(text: &str) -> Option<(&str, &str)> {
 }
 
 /// `p256ecdsa` of `Crypto-Key`: its elements are separated by commas, their parameters by semicolons,
-/// and senders mix both.
-fn signing_key(headers: &HeaderMap) -> Result<&str, Refusal> {
+/// and senders mix both. Two of them would be one too many.
+fn signing_key(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let mut keys = headers
         .get_all(&CRYPTO_KEY)
         .iter()
@@ -95,7 +99,8 @@ fn signing_key(headers: &HeaderMap) -> Result<&str, Refusal> {
         .flat_map(|text| text.split([',', ';']))
         .filter_map(|parameter| parameter_value(parameter, "p256ecdsa"));
     match (keys.next(), keys.next()) {
-        (Some(key), None) => Ok(key.trim_matches('"')),
-        (None | Some(_), _) => Err(Refusal::VapidParameters),
+        (None, _) => Ok(None),
+        (Some(key), None) => Ok(Some(key.trim_matches('"'))),
+        (Some(_), Some(_)) => Err(Refusal::VapidParameters),
     }
 }

@@ -54,8 +54,9 @@ impl<Q: Queue> Front<Q> {
         let mut limits = desk.limits;
         limits.max_connections = limits.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         let mut http = http1::Builder::new();
-        // The deadlines are `Paced`'s. A sender that has said everything may close its half, and still
-        // wants to know.
+        // The deadlines are `Paced`'s. A sender that has said everything may close its half and still
+        // wants to know. That also keeps hyper from reading between a head and its answer, on which
+        // `Paced` relies: it is then read, and asked for its deadline, when the connection falls idle.
         http.half_close(true).header_read_timeout(None).max_buf_size(MAX_HEAD);
         Self {
             desk,

@@ -10,8 +10,8 @@ pub(super) const STANDING: usize = 32;
 /// For the head of a request on such a connection.
 pub(super) const STANDING_HEAD: Duration = Duration::from_secs(1);
 
-/// Bounds of the public listener. A connection costs about 16 KB while it sends a head, one body
-/// more while it sends that, and no longer than these times.
+/// Bounds of the public listener. A connection costs at most about 26 KB while it sends a head, one
+/// body more while it sends that, and no longer than these times.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// For the whole body, from the end of the head.

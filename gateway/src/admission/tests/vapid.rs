@@ -144,8 +144,10 @@ fn rfc8292_4_2_a_bound_endpoint_wants_credentials() {
 fn rfc8292_4_2_foreign_schemes_beside_ours_do_no_harm() {
     let signer = Signer::new();
     let ours = signer.authorization(ORIGIN, NOW + 60);
-    let headers = [("authorization", "Basic dXNlcjpwYXNz"), ("authorization", &*ours)];
-    assert_eq!(bound(&signer.key(), &headers, at(NOW)), Ok(()));
+    for foreign in ["Basic dXNlcjpwYXNz", "Bearer tk_ntfy"] {
+        let headers = [("authorization", foreign), ("authorization", &*ours)];
+        assert_eq!(bound(&signer.key(), &headers, at(NOW)), Ok(()), "{foreign}");
+    }
 }
 
 #[test]
@@ -199,11 +201,17 @@ fn the_drafts_spelling_is_understood() {
             let headers = [("authorization", &*authorization), ("crypto-key", &*crypto_key)];
             assert_eq!(bound(&key, &headers, at(NOW)), Ok(()), "{scheme} {crypto_key}");
         }
-        for crypto_key in ["dh=BDH".to_owned(), format!("p256ecdsa={key},p256ecdsa={key}")] {
-            let headers = [("authorization", &*authorization), ("crypto-key", &*crypto_key)];
-            assert_eq!(bound(&key, &headers, at(NOW)), Err(Refusal::VapidParameters), "{crypto_key}");
-        }
+        let twice = format!("p256ecdsa={key},p256ecdsa={key}");
+        let headers = [("authorization", &*authorization), ("crypto-key", &*twice)];
+        assert_eq!(bound(&key, &headers, at(NOW)), Err(Refusal::VapidParameters), "{scheme}");
     }
+    // Without a key WebPush is incomplete, while a bearer token is somebody else's.
+    let without = |scheme: &str| {
+        let authorization = format!("{scheme} {token}");
+        bound(&key, &[("authorization", &*authorization), ("crypto-key", "dh=BDH")], at(NOW))
+    };
+    assert_eq!(without("WebPush"), Err(Refusal::VapidParameters));
+    assert_eq!(without("Bearer"), Err(Refusal::VapidAbsent));
 }
 
 #[test]

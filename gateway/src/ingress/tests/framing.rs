@@ -172,6 +172,9 @@ async fn a_sender_that_closes_its_half_still_gets_its_answer() {
     let mut client = gateway.connect().await;
     client.send(format!("POST /p/{LIVE} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")).await;
     client.stream.shutdown().await.expect("open");
+    while gateway.pushed().is_empty() {
+        assert_eq!(gateway.ask("GET", "/health", "", b"").await.status, 200);
+    }
     gate.add_permits(1);
     assert_eq!(client.reply().await.status, 201);
     assert!(client.is_closed().await);
