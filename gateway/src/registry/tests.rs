@@ -219,19 +219,25 @@ async fn the_same_app_gets_the_same_endpoint() {
     assert!(!first.endpoint.contains(&phone.to_string()), "RFC 8030 §8.2");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_same_app_at_the_same_time_gets_the_same_endpoint() {
     let house = House::open();
     let (device, _) = house.pair().await;
-    let mut all = tokio::task::JoinSet::new();
-    for _ in 0..50 {
-        let registry = house.registry.clone();
-        all.spawn(async move { registry.register(device, app("mail")).await });
+    for round in 0..20 {
+        let together = Arc::new(tokio::sync::Barrier::new(8));
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (registry, together) = (house.registry.clone(), together.clone());
+            all.spawn(async move {
+                together.wait().await;
+                registry.register(device, app(&format!("app {round}"))).await
+            });
+        }
+        let endpoints: std::collections::HashSet<String> =
+            all.join_all().await.into_iter().map(|one| one.expect("an endpoint").endpoint).collect();
+        assert_eq!(endpoints.len(), 1);
+        assert_eq!(house.registry.registrations().len(), round + 1);
     }
-    let endpoints: std::collections::HashSet<String> =
-        all.join_all().await.into_iter().map(|one| one.expect("an endpoint").endpoint).collect();
-    assert_eq!(endpoints.len(), 1);
-    assert_eq!(house.registry.registrations().len(), 1);
 }
 
 #[tokio::test]

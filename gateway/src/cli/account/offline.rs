@@ -19,7 +19,7 @@ use crate::{
     store::{OpenError, Store},
 };
 
-/// A gateway that holds the store but does not answer yet is starting: it is asked again so often …
+/// A gateway that holds the store but does not answer is starting or stopping: it is asked again so often …
 const ATTEMPTS: u32 = 100;
 /// … with this pause.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,15 +29,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`CliError`]; what the gateway refuses is a [`Reply::Failed`] instead.
 pub(super) fn ask_or_open(config: &Config, request: Request) -> Result<Reply, CliError> {
-    ask_or_open_patiently(config, request, ATTEMPTS)
+    let mut left = ATTEMPTS;
+    ask_or_open_unless(config, request, &mut || {
+        left -= 1;
+        std::thread::sleep(PAUSE);
+        left == 0
+    })
 }
 
-pub(super) fn ask_or_open_patiently(
+/// The same; `weary` is called as long as somebody else holds the store, and ends that by `true`.
+pub(super) fn ask_or_open_unless(
     config: &Config,
     request: Request,
-    attempts: u32,
+    weary: &mut dyn FnMut() -> bool,
 ) -> Result<Reply, CliError> {
-    let mut left = attempts;
     loop {
         match console::ask(&config.state_dir, &request) {
             Ok(reply) => return Ok(reply),
@@ -49,10 +54,8 @@ pub(super) fn ask_or_open_patiently(
         let clock = Arc::new(SystemClock::new(UnixTime(0)));
         match Store::open(&config.state_dir, clock.moment()) {
             Ok(store) => return execute(store, clock, origin, request),
-            Err(OpenError::InUse(_)) if left > 1 => {
-                left -= 1;
-                std::thread::sleep(PAUSE);
-            }
+            Err(error @ OpenError::InUse(_)) if weary() => return Err(failed(error)),
+            Err(OpenError::InUse(_)) => {}
             Err(error) => return Err(failed(error)),
         }
     }

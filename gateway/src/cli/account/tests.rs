@@ -159,14 +159,24 @@ fn a_mistyped_directory_is_not_made() {
 }
 
 #[test]
-fn a_store_that_somebody_holds_is_waited_for_in_vain_only_so_long() {
+fn a_store_that_somebody_holds_is_waited_for_but_not_for_ever() {
     let world = World::new();
     world.pair();
     let clock = SystemClock::new(UnixTime(0));
-    let held = Store::open(&world.config.state_dir, clock.moment()).expect("a store");
-    let answer = offline::ask_or_open_patiently(&world.config, Request::DeviceList, 2);
+    let mut held = Some(Store::open(&world.config.state_dir, clock.moment()).expect("a store").closer);
+    let mut asked = 0;
+    let answer = offline::ask_or_open_unless(&world.config, Request::DeviceList, &mut || {
+        asked += 1;
+        asked == 3
+    });
     assert!(matches!(&answer, Err(CliError::Failed(why)) if why.contains("in use")), "{answer:?}");
-    drop(held);
+    assert_eq!(asked, 3);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let answer = offline::ask_or_open_unless(&world.config, Request::DeviceList, &mut || {
+        runtime.block_on(held.take().expect("closed once").close());
+        false
+    });
+    assert!(matches!(&answer, Ok(Reply::Devices { devices }) if devices.len() == 1), "{answer:?}");
 }
 
 #[test]
