@@ -1,0 +1,177 @@
+//! What goes to the device, and its acknowledgements.
+
+use std::time::Instant;
+
+use mqtt_protocol_core::mqtt::{
+    connection::Event,
+    packet::Packet,
+    result_code::{DisconnectReasonCode, MqttError},
+};
+
+use super::{Phase, Session};
+use crate::{
+    model::MessageId,
+    transport::{
+        Item,
+        mqtt::{
+            config::ANSWERS_MAX,
+            frames,
+            wire::{self, Answer},
+        },
+    },
+};
+
+/// A PUBLISH that the client has not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    /// `None` for an answer.
+    pub(super) message: Option<MessageId>,
+    pub(super) pid: u16,
+    pub(super) since: Instant,
+}
+
+/// A PUBLISH that waits for room in the client's window.
+#[derive(Debug)]
+pub(super) enum Outbound {
+    Answer(Answer),
+    Push(Item),
+}
+
+impl Session {
+    /// Writes pushes, in order, as far as the window allows; the rest follows by itself.
+    pub(in crate::transport::mqtt) fn deliver(&mut self, items: Vec<Item>, now: Instant) {
+        self.outbound.extend(items.into_iter().map(Outbound::Push));
+        self.flush(now);
+    }
+
+    /// Sends an answer, if the client has subscribed to it.
+    pub(in crate::transport::mqtt) fn answer(&mut self, answer: Answer, now: Instant) {
+        self.outbound.push_back(Outbound::Answer(answer));
+        self.flush(now);
+        // Reading on is needed for the PUBACKs that make room, so only asking too much ends it.
+        if self.outbound.len() > ANSWERS_MAX {
+            tracing::info!(device = %self.device, "a device asks without taking the answers: closed");
+            self.goodbye(DisconnectReasonCode::QuotaExceeded);
+        }
+    }
+
+    pub(super) fn flush(&mut self, now: Instant) {
+        while self.phase == Phase::Open {
+            let (topic_qos, message) = match self.outbound.front() {
+                None => return,
+                Some(Outbound::Answer(answer)) => {
+                    (wire::granted(&self.filters, &answer.topic).map(|qos| qos.min(answer.qos)), None)
+                }
+                Some(Outbound::Push(item)) => {
+                    (wire::granted(&self.filters, &wire::push_topic(item)), Some(item.message.id))
+                }
+            };
+            // In flight on this very connection: sending it again is not allowed (MQTT 5.0 §4.4).
+            let flying = message.is_some() && self.flights.iter().any(|flight| flight.message == message);
+            if topic_qos == Some(1) && !flying && !self.vacant() {
+                return;
+            }
+            let Some(outbound) = self.outbound.pop_front() else { return };
+            match (topic_qos, message) {
+                (None, Some(id)) => self.out.absent.push(id),
+                (None, None) => {}
+                (Some(_), Some(id)) if flying => self.out.sent.push(id),
+                (Some(0), _) => self.publish_once(&outbound, message),
+                (Some(_), _) => self.publish_acknowledged(&outbound, message, now),
+            }
+        }
+    }
+
+    fn vacant(&self) -> bool {
+        self.flights.len() < usize::from(self.window.messages)
+            && self.core.get_receive_maximum_vacancy_for_send().is_none_or(|vacancy| vacancy > 0)
+    }
+
+    fn build(&self, outbound: &Outbound, pid: Option<u16>) -> Result<Packet, MqttError> {
+        match outbound {
+            Outbound::Answer(answer) => frames::answer(self.version, answer, pid),
+            Outbound::Push(item) => frames::push(self.version, item, pid),
+        }
+    }
+
+    fn publish_once(&mut self, outbound: &Outbound, message: Option<MessageId>) {
+        let sent = self.publish(self.build(outbound, None));
+        if let Some(id) = message {
+            if sent {
+                self.out.sent.push(id);
+                self.out.settled.push(id);
+            } else {
+                self.out.too_large.push(id);
+            }
+        }
+    }
+
+    fn publish_acknowledged(&mut self, outbound: &Outbound, message: Option<MessageId>, now: Instant) {
+        let known = self.remembered.iter().position(|&(id, _)| Some(id) == message);
+        let pid = match known {
+            Some(at) => Some(self.remembered.remove(at).1),
+            None => self.next_packet_id(),
+        };
+        // At most `window` of 65,535 ids are taken, so there is one.
+        let Some(pid) = pid else { return };
+        if self.publish(self.build(outbound, Some(pid))) {
+            self.flights.push(Flight { message, pid, since: now });
+            self.out.sent.extend(message);
+        } else {
+            self.core.release_packet_id(pid);
+            self.out.too_large.extend(message);
+        }
+    }
+
+    /// Packet ids go round, so that a late second PUBACK does not hit the next message.
+    fn next_packet_id(&mut self) -> Option<u16> {
+        for _ in 0..u16::MAX {
+            let pid = self.next_pid;
+            self.next_pid = self.next_pid.checked_add(1).unwrap_or(1);
+            if self.core.register_packet_id(pid).is_ok() {
+                return Some(pid);
+            }
+        }
+        None
+    }
+
+    /// Whether the connection took the packet.
+    fn publish(&mut self, packet: Result<Packet, MqttError>) -> bool {
+        let events = match packet {
+            Ok(packet) => self.core.send(packet),
+            Err(error) => vec![Event::NotifyError(error)],
+        };
+        let mut sent = false;
+        for event in events {
+            if let Event::RequestSendPacket { packet, .. } = event {
+                self.append(&packet);
+                sent = true;
+            } else if let Event::NotifyError(error) = event {
+                tracing::info!(device = %self.device, ?error, "a message could not be sent");
+            }
+        }
+        sent
+    }
+
+    /// PUBACK of something in flight.
+    pub(super) fn acknowledged(&mut self, pid: u16, now: Instant) {
+        if let Some(at) = self.flights.iter().position(|flight| flight.pid == pid) {
+            self.out.acked.extend(self.flights.remove(at).message);
+        }
+        self.flush(now);
+    }
+
+    /// Whether a PUBACK is for nothing in flight. The connection would call that an error; but a
+    /// client may acknowledge late what an earlier connection brought, or twice.
+    pub(super) fn stray(&mut self, pid: u16) -> bool {
+        if self.phase != Phase::Open || self.flights.iter().any(|flight| flight.pid == pid) {
+            return false;
+        }
+        if let Some(at) = self.remembered.iter().position(|&(_, known)| known == pid) {
+            let (id, _) = self.remembered.remove(at);
+            self.core.release_packet_id(pid);
+            self.out.acked.push(id);
+        }
+        true
+    }
+}
