@@ -1,10 +1,20 @@
 //! The command line: one definition from which parsing, help, man page and completions come.
 
 pub mod account;
+mod check;
+mod dispatch;
+mod listen;
+mod man;
 
-use std::{net::SocketAddr, path::PathBuf};
+#[cfg(test)]
+mod tests;
 
-use clap::{Args, Parser, Subcommand};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+
+pub use account::CliError;
+pub use dispatch::dispatch;
 
 /// A self-hosted push gateway: UnifiedPush and Web Push in, MQTT out, nothing accepted is lost.
 #[derive(Debug, Parser)]
@@ -19,6 +29,31 @@ pub struct Cli {
     /// Listeners of `run`, given without the word.
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+impl Cli {
+    /// Reads the command line, the program's name first. Afterwards [`Cli::run`] holds the
+    /// listeners wherever they stood: `--public ADDR run` and `run --public ADDR` are one.
+    ///
+    /// # Errors
+    /// What is wrong with it; also the texts of `--help` and `--version`.
+    pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut cli = Self::try_parse_from(line)?;
+        if let Some(Command::Run(after)) = &cli.command {
+            // The one closer to its command is the later, more particular word.
+            cli.run = RunArgs { mqtt: after.mqtt.or(cli.run.mqtt), public: after.public.or(cli.run.public) };
+        } else if cli.command.is_some() {
+            // Otherwise it would be ignored without a word.
+            let strays = [("--public", cli.run.public), ("--mqtt", cli.run.mqtt)];
+            if let Some((option, _)) = strays.iter().find(|(_, said)| said.is_some()) {
+                let what = format!(
+                    "`{option}` before the subcommand is for `run`; leave it out, or write it after the subcommand if that has it"
+                );
+                return Err(Self::command().error(ErrorKind::ArgumentConflict, what));
+            }
+        }
+        Ok(cli)
+    }
 }
 
 /// Accepted before and after every subcommand.
@@ -143,7 +178,7 @@ pub struct ListenArgs {
     #[arg(long, value_name = "ADDR")]
     pub mqtt: Option<String>,
     /// Stop after this many pushes.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
     /// Print a JSON object a line.
     #[arg(long)]
