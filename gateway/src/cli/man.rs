@@ -2,7 +2,7 @@
 
 use std::io;
 
-use clap::{Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _};
 use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
@@ -41,11 +41,22 @@ fn subcommands(parent: &Command, page: &mut Vec<u8>) -> io::Result<()> {
         let mut heading = Roff::default();
         heading.control("SH", [name.strip_prefix(NAME).unwrap_or(name).trim().to_uppercase().as_str()]);
         heading.to_writer(page)?;
-        let man = Man::new(command.clone());
+        // What every command takes is told once, at the top.
+        let common = |argument: &Arg| {
+            argument.is_global_set() || matches!(argument.get_id().as_str(), "help" | "version")
+        };
+        let own = command.clone().mut_args(|argument| {
+            let hidden = common(&argument);
+            argument.hide(hidden)
+        });
+        let listed = own.get_arguments().any(|argument| !argument.is_hide_set());
+        let man = Man::new(own);
         let mut section = Vec::new();
         man.render_synopsis_section(&mut section)?;
         man.render_description_section(&mut section)?;
-        man.render_options_section(&mut section)?;
+        if listed {
+            man.render_options_section(&mut section)?;
+        }
         // Headings of a page of its own become sub-headings here.
         page.extend_from_slice(String::from_utf8_lossy(&section).replace(".SH ", ".SS ").as_bytes());
     }
