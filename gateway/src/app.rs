@@ -1,1 +1,205 @@
-//! Wiring.
+//! Wiring: opens, binds, joins the rooms, waits, and drains in order.
+//!
+//! The only place that knows all concrete types.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::{
+    ack, admission,
+    clock::{Clock as _, SharedClock, SystemClock},
+    config::{Config, MissingTtl, MqttConfig},
+    console::{self, Status},
+    ingress,
+    model::UnixTime,
+    registry::{Origin, Registry, Security},
+    store::{OpenError, Store},
+    system::{self, ServiceState},
+    telemetry::Telemetry,
+    transport::{Transport, mqtt},
+    wake,
+};
+
+/// Reports under way from the transports to the planner. A room that reports faster waits for it.
+const REPORTS: usize = 1024;
+/// Two threads serve the sockets: a board has four small cores, of which the disk and the router take
+/// theirs, and each thread costs memory.
+const WORKERS: usize = 2;
+
+/// Why the gateway could not start, or stopped by itself. The text goes to standard error.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({key}): {error}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+        /// The setting that says so.
+        key: &'static str,
+    },
+    /// The MQTT room could not be bound.
+    #[error("{0}")]
+    BindMqtt(#[from] mqtt::BindError),
+    /// The control socket could not be bound.
+    #[error("{0}")]
+    Control(#[from] console::BindError),
+    /// The MQTT router has died: the service manager is to start the gateway again.
+    #[error("{0}; stopping, so that a restart can mend it")]
+    Router(#[from] mqtt::RouterDied),
+    /// The system gave no runtime, no signal handler or no standard output.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// The store did not open.
+    #[error("{0}")]
+    Store(#[from] OpenError),
+}
+
+/// Runs the gateway until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// [`RunError`].
+pub fn run_blocking(config: Config) -> Result<(), RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?
+        .block_on(run(&config))
+}
+
+async fn run(config: &Config) -> Result<(), RunError> {
+    if let Err(error) = system::start_log(&config.log) {
+        return Err(io::Error::other(error).into());
+    }
+    let clock = Arc::new(SystemClock::new(UnixTime::default()));
+    let Store { accounts, backlog, closer, intake, ledger, newest } =
+        Store::open(&config.state_dir, clock.moment())?;
+    clock.raise_floor(newest);
+    let clock: SharedClock = clock;
+    let telemetry = Arc::new(Telemetry::default());
+
+    // Everything is bound before anything is served: a gateway that is half there answers nobody.
+    let public = ingress::Public::bind(config.public.listen).await.map_err(|error| RunError::Bind {
+        address: config.public.listen,
+        error,
+        key: "public.listen",
+    })?;
+    let room = mqtt::MqttRoom::bind(&config.mqtt)?;
+    let runtime_dir = std::env::var_os("RUNTIME_DIRECTORY");
+    let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
+
+    let (http, mqtt) = (public.local_addr()?, room.local_addr());
+    let origin = origin(config, http, mqtt);
+    let base = origin.url.clone();
+    let (notices_in, mut notices) = mpsc::unbounded_channel();
+    // Fails only while everything is being dropped.
+    let notify = Box::new(move |notice| drop(notices_in.send(notice)));
+    let registry = Arc::new(Registry::new(accounts, Arc::clone(&clock), origin, notify));
+
+    let (stop, stopped) = watch::channel(false);
+    let (stop_devices, devices_stopped) = watch::channel(false);
+    let (reports_in, reports) = mpsc::channel(REPORTS);
+    let (settled_in, settled) = mpsc::channel(REPORTS);
+    let (expired_in, expired) = mpsc::unbounded_channel();
+    let (stop_settling, settling_stopped) = watch::channel(false);
+    let room = room.open(Arc::clone(&registry) as _, reports_in, Arc::clone(&clock))?;
+    let transports: Vec<Arc<dyn Transport>> = vec![Arc::clone(&room) as _];
+
+    let driver = wake::Driver::new(
+        backlog,
+        transports.clone(),
+        Arc::clone(&clock),
+        expired_in,
+        Arc::clone(&telemetry),
+    );
+    let planner = tokio::spawn(driver.run(settled));
+    let settling = tokio::spawn(ack::run(
+        reports,
+        expired,
+        settled_in,
+        ledger,
+        Arc::clone(&telemetry),
+        settling_stopped,
+    ));
+    let telling = tokio::spawn(async move {
+        while let Some(notice) = notices.recv().await {
+            transports.iter().for_each(|transport| transport.tell(notice.clone()));
+        }
+    });
+    let mut devices = tokio::spawn(room.run(devices_stopped));
+    let state = ingress::State {
+        base,
+        clock: Arc::clone(&clock),
+        intake,
+        limits: ingress::Limits { max_connections: config.public.max_connections, ..Default::default() },
+        missing_ttl: match config.public.missing_ttl {
+            MissingTtl::OneDay => admission::MissingTtl::OneDay,
+            MissingTtl::Refuse => admission::MissingTtl::Refuse,
+        },
+        telemetry,
+    };
+    let serving = tokio::spawn(public.serve(state, stopped.clone()));
+    let status = Status { mqtt: format!("mqtt://{mqtt}"), public: format!("http://{http}") };
+    let ready = format!("ready public={} mqtt={}", status.public, status.mqtt);
+    let owning = tokio::spawn(control.run(registry, status, stopped));
+
+    say(&ready)?;
+    system::notify(ServiceState::Ready);
+    tracing::info!("{ready}");
+
+    let died = tokio::select! {
+        signal = system::terminated() => { signal?; None }
+        died = &mut devices => Some(died),
+    };
+    tracing::info!("stopping");
+    system::notify(ServiceState::Stopping);
+    // In the order data flows, so that each room finds the next one still there.
+    let _ = stop.send(true);
+    ended(serving).await;
+    ended(owning).await;
+    let _ = stop_devices.send(true);
+    let died = match died {
+        Some(died) => died,
+        None => devices.await,
+    };
+    // It would wait for the registry's end, which the room that it tells holds.
+    telling.abort();
+    let _ = stop_settling.send(true);
+    ended(settling).await;
+    ended(planner).await;
+    closer.close().await;
+    match died {
+        Ok(outcome) => Ok(outcome?),
+        Err(panic) => Err(io::Error::other(format!("the MQTT room ended: {panic}")).into()),
+    }
+}
+
+/// Waits for a task; a panic in it was logged where it happened and must not end the draining.
+async fn ended(task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "a task ended badly");
+    }
+}
+
+/// Where the gateway is reached, by its settings and what it has bound.
+fn origin(config: &Config, http: SocketAddr, mqtt: SocketAddr) -> Origin {
+    let MqttConfig { host, tls, .. } = &config.mqtt;
+    let security = tls.as_ref().map_or(Security::Plain, |_| Security::Tls { ca: None });
+    Origin::new(config.public.url.as_deref(), http, host.as_deref(), mqtt, security)
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     model::{MessageId, Phase},
@@ -12,7 +12,7 @@ use crate::{
     wake::Expired,
 };
 
-/// Settles until the transports are gone, then ends, which ends the planner.
+/// Settles until `stop` turns true, finishes what was reported by then, and ends, which ends the planner.
 ///
 /// Acknowledged messages leave the ledger before the planner hears of it, so that what it frees is
 /// free on disk too.
@@ -22,9 +22,15 @@ pub async fn run(
     planner: mpsc::Sender<Report>,
     ledger: Ledger,
     telemetry: Arc<Telemetry>,
+    mut stop: watch::Receiver<bool>,
 ) {
+    let mut stopping = false;
     loop {
         tokio::select! {
+            () = stopped(&mut stop), if !stopping => {
+                stopping = true;
+                reports.close();
+            }
             report = reports.recv() => {
                 let Some(report) = report else { return };
                 match &report.event {
@@ -47,6 +53,11 @@ pub async fn run(
             Some(ids) = expired.recv() => settle(&ledger, &telemetry, &ids, Phase::Expired),
         }
     }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left who could say so: then it is so.
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 fn settle(ledger: &Ledger, telemetry: &Telemetry, ids: &[MessageId], how: Phase) {
