@@ -8,6 +8,7 @@ use std::{
     net::TcpListener,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -21,6 +22,8 @@ use crate::{
 use peer::Peer;
 
 const ID: &str = "0000000000001";
+/// How long either side waits for the other before the test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Standard output that the gateway's thread can look at.
 #[derive(Clone, Default)]
@@ -84,9 +87,10 @@ impl Trial {
         let mut notes = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let stop = pin!(async {
-            // A gateway that ends without a word has nothing to stop.
             if stopped.await.is_err() {
-                std::future::pending::<()>().await;
+                // The gateway's side is over without a word: `listen` must end by itself.
+                tokio::time::sleep(PATIENCE).await;
+                panic!("`listen` goes on without a gateway");
             }
         });
         let clock: SharedClock = Arc::new(ManualClock::new(UnixTime(1_800_000_000_000)));

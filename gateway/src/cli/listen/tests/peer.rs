@@ -3,7 +3,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -104,7 +103,7 @@ impl Peer {
 
     fn connected(listener: &TcpListener, device: &str) -> Self {
         let (stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
         Self { buffer: BytesMut::new(), device: device.to_owned(), stream }
     }
 
