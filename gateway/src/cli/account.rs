@@ -26,7 +26,7 @@ pub enum CliError {
     /// Standard output does not take the answer (1).
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
-    /// The command line makes no sense (64, `EX_USAGE`).
+    /// The command line makes no sense (2, as its parser says it).
     #[error("{0}")]
     Usage(String),
 }
@@ -38,7 +38,7 @@ impl CliError {
         match self {
             Self::Config(_) => 78,
             Self::Failed(_) | Self::Output(_) => 1,
-            Self::Usage(_) => 64,
+            Self::Usage(_) => 2,
         }
     }
 }

@@ -5,6 +5,9 @@ use std::{io::IsTerminal, str::FromStr};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tracing_subscriber::EnvFilter;
 
+/// The router logs each connection with its span; what the owner asks for stands behind it and wins.
+const QUIET: &str = "rumqttd=warn";
+
 /// Starts logging, once. `filter` is in the language of `tracing_subscriber::EnvFilter`; the journal
 /// takes its first plain level only and filters the rest itself.
 ///
@@ -13,7 +16,8 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 /// A sentence, when the filter cannot be read or a log was started already.
 pub fn start_log(filter: &str) -> Result<(), String> {
-    let parsed = EnvFilter::from_str(filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
+    let parsed = EnvFilter::from_str(&format!("{QUIET},{filter}"))
+        .map_err(|error| format!("log filter `{filter}`: {error}"))?;
     if connected_to_journal() {
         // Without a tracing subscriber, tracing hands its events to `log`, which the journal takes.
         let journal = JournalLog::new().map_err(|error| format!("journal: {error}"))?;
