@@ -160,6 +160,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let died = tokio::select! {
         signal = system::terminated() => { signal?; None }
         died = &mut devices => Some(died),
+        () = closer.ended() => return Err(io::Error::other("the store has ended; stopping, so that a restart can mend it").into()),
     };
     tracing::info!("stopping");
     system::notify(ServiceState::Stopping);

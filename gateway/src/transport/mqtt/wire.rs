@@ -300,6 +300,8 @@ pub(super) fn user_properties(item: &Item) -> Vec<(&'static str, String)> {
             properties.push((name, value.to_string()));
         }
     }
+    // How late it is, for whoever wants to know: `listen` shows it.
+    properties.push(("accepted-at", item.message.accepted.0.to_string()));
     properties
 }
 

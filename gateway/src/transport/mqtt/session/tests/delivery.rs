@@ -46,6 +46,7 @@ fn a_5_0_push_carries_its_properties() {
         raw::user_property("content-encoding", "aesgcm"),
         raw::user_property("encryption", "salt=AA"),
         raw::user_property("crypto-key", "dh=BB"),
+        raw::user_property("accepted-at", "0"),
     ];
     assert_eq!(published.properties, expected.concat());
     assert_eq!(&published.body[..], b"body");
