@@ -201,7 +201,7 @@ impl Disk {
 
 /// Drops a database. sled syncs on drop and panics when that fails, which it may after a failure; and
 /// its threads let go of its file, and of the lock on it, a little later.
-fn give_up(db: sled::Db, path: &Path) {
+pub(super) fn give_up(db: sled::Db, path: &Path) {
     if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
         tracing::warn!("the database did not close cleanly; what was acknowledged is safe");
     }

@@ -59,11 +59,8 @@ impl State {
                     self.repair.failed.push(Failed { number, replaced });
                     self.revive(flying.drops);
                 }
-                // It was settled meanwhile: it is to be nowhere, and nor is what it replaced.
-                None => {
-                    self.deletions.push(number);
-                    self.deletions.extend(flying.drops.map(|(old, _)| old));
-                }
+                // It was settled meanwhile, so what it replaced is to be nowhere either.
+                None => self.deletions.extend(flying.drops.map(|(old, _)| old)),
             }
         }
         self.roll_back(job.undo);

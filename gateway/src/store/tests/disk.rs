@@ -5,18 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 use crate::store::record::encode;
 
-/// The database of a closed store, with sled alone.
-fn raw(dir: &Path) -> sled::Db {
-    let mut last = None;
-    for _ in 0..1000 {
-        match sled::Config::new().path(dir.join("db")).flush_every_ms(None).open() {
-            Ok(db) => return db,
-            // sled lets go of its lock in the background.
-            Err(error) => last = Some(error),
-        }
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
-    panic!("the database does not open: {last:?}");
+/// Works on the database of a closed store with sled alone.
+fn raw<T>(dir: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
+    let path = dir.join("db");
+    let db = sled::Config::new().path(&path).flush_every_ms(None).open().expect("the database opens");
+    let result = work(&db);
+    crate::store::disk::give_up(db, &path);
+    result
 }
 
 fn contents(db: &sled::Db) -> Vec<(sled::IVec, sled::IVec)> {
@@ -48,9 +43,11 @@ fn an_unfinished_snapshot_is_swept() {
     // Its name makes it the newest one for sled.
     let left = dir.path().join("db/snap.00000000FFFFFFFF.generating");
     std::fs::write(&left, b"half").expect("written");
-    let world = World::open(dir, clock);
+    let world = World::open(Arc::clone(&dir), clock);
     assert_eq!(world.ids(), [id.0]);
-    assert!(!left.exists());
+    let names = std::fs::read_dir(dir.path().join("db")).expect("a directory");
+    let names: Vec<_> = names.map(|entry| entry.expect("an entry").file_name()).collect();
+    assert!(names.iter().all(|name| !name.to_string_lossy().contains("FFFF")), "{names:?}");
 }
 
 #[test]
@@ -111,8 +108,7 @@ fn what_cannot_be_read_is_set_aside() {
     let orphan = world.stored(NewPush { registration: Arc::new(registration(1, 2)), ..push("orphan") });
     let (dir, clock) = world.close();
     let stray = (sled::IVec::from(b"?stray"), sled::IVec::from(b"value"));
-    let bad: Vec<(sled::IVec, sled::IVec)> = {
-        let db = raw(dir.path());
+    let bad: Vec<(sled::IVec, sled::IVec)> = raw(dir.path(), |db| {
         db.insert(&stray.0, &stray.1).expect("written");
         let damage = [message_key(damaged.0), endpoint_key(Space::Registration, &EndpointToken([2; 20]))];
         for key in &damage {
@@ -122,18 +118,19 @@ fn what_cannot_be_read_is_set_aside() {
         }
         let keys = damage.into_iter().chain([message_key(orphan.0), stray.0]);
         keys.map(|key| (key.clone(), db.get(&key).expect("readable").expect("there"))).collect()
-    };
+    });
     let world = World::open(dir, clock);
     assert_eq!(world.ids(), [kept.0]);
     assert_eq!(world.load(damaged), None);
     let world = world.reopen();
     assert_eq!(world.commits(), 0, "once is enough");
     let (dir, _) = world.close();
-    let db = raw(dir.path());
-    for (bad, value) in bad {
-        assert_eq!(db.get(&bad).expect("readable"), None);
-        assert_eq!(db.get(key(Space::Quarantine, &bad)).expect("readable"), Some(value));
-    }
+    raw(dir.path(), |db| {
+        for (bad, value) in bad {
+            assert_eq!(db.get(&bad).expect("readable"), None);
+            assert_eq!(db.get(key(Space::Quarantine, &bad)).expect("readable"), Some(value));
+        }
+    });
 }
 
 #[test]
@@ -142,7 +139,7 @@ fn lost_numbers_are_jumped_over() {
     let before = world.stored(push("x"));
     world.settle(before);
     let (dir, clock) = world.close();
-    raw(dir.path()).insert(Meta::Reserve.key(), b"damaged").expect("written");
+    raw(dir.path(), |db| db.insert(Meta::Reserve.key(), b"damaged").expect("written"));
     let world = World::open(dir, clock);
     assert!(world.stored(push("y")).0 > before.0 + (1 << 20));
 }
@@ -152,17 +149,16 @@ fn a_newer_format_is_left_alone() {
     let world = World::new();
     world.stored(push("x"));
     let (dir, clock) = world.close();
-    let before = {
-        let db = raw(dir.path());
+    let before = raw(dir.path(), |db| {
         let key = Meta::Format.key();
         let value = encode(&key, &(FORMAT + 1));
         db.insert(key, value).expect("written");
         db.insert(b"z-new-keyspace", b"value").expect("written");
-        contents(&db)
-    };
+        contents(db)
+    });
     let error = Store::open(dir.path(), clock.moment()).expect_err("it is a newer format");
     assert!(matches!(error, OpenError::Newer(_, found) if found == FORMAT + 1), "{error}");
-    assert_eq!(contents(&raw(dir.path())), before);
+    assert_eq!(raw(dir.path(), contents), before);
 }
 
 #[test]
@@ -273,6 +269,42 @@ fn what_a_failed_batch_replaced_waits_again() {
     assert_eq!(world.reopen().ids(), [cancelled.0, newer.0]);
 }
 
+/// What was replaced by a message that is withdrawn before it is written: it ends with that message, or
+/// waits again with nothing done at all.
+#[test]
+fn a_replacement_that_is_withdrawn_from_the_queue_takes_the_replaced_one_along() {
+    for (by_cancel, fails) in [(true, false), (true, true), (false, false), (false, true)] {
+        let world = World::new();
+        let old = world.stored(with_topic("old", "t"));
+        let core = Arc::clone(&world.intake.0);
+        let gate = core.disk.faults.gate.lock().expect("the gate is free");
+        core.disk.faults.write.store(fails, Ordering::SeqCst);
+        let first = world.append(push("first")).expect("accepted");
+        eventually("the first is on its way", || core.lock().busy);
+        let new = world.append(with_topic("new", "t")).expect("accepted");
+        let end = if by_cancel {
+            world.cancel(new.id)
+        } else {
+            world.accounts.remove_registration(RegistrationId(1))
+        };
+        drop(gate);
+        let outcome = if fails { Err(NotStored::Disk) } else { Ok(()) };
+        for commit in [first.commit, new.commit, end.expect("accepted").expect("it is there")] {
+            assert_eq!(bounded(&world.runtime, commit), outcome, "cancelled {by_cancel}, fails {fails}");
+        }
+        repair_disk(&world);
+        let expected = match (fails, by_cancel) {
+            (true, _) => vec![old.0],
+            (false, true) => vec![first.id.0],
+            (false, false) => vec![],
+        };
+        assert_eq!(world.load(old).is_some(), fails, "cancelled {by_cancel}, fails {fails}");
+        let world = world.reopen();
+        assert_eq!(world.ids(), expected, "cancelled {by_cancel}, fails {fails}");
+        assert_eq!(world.commits(), 0, "something was left over and set aside");
+    }
+}
+
 #[test]
 fn a_replacement_that_is_on_disk_after_all_stays() {
     let mut world = World::new();
@@ -312,5 +344,6 @@ fn a_message_that_is_damaged_while_it_waits_is_set_aside() {
     assert_eq!(world.withdrawn(), id);
     let (dir, _) = world.close();
     let key = key(Space::Quarantine, &message_key(id.0));
-    assert_eq!(raw(dir.path()).get(key).expect("readable").as_deref(), Some(&b"damaged"[..]));
+    let found = raw(dir.path(), |db| db.get(key).expect("readable"));
+    assert_eq!(found.as_deref(), Some(&b"damaged"[..]));
 }

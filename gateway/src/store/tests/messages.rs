@@ -243,7 +243,7 @@ fn ttl_counts_down_over_a_restart_when_both_clocks_are_trusted() {
     let world = World::new();
     let (short, long) = (NewPush { ttl: Ttl::from_secs(60), ..push("s") }, push("l"));
     let (short, long) = (world.stored(short), world.stored(long));
-    let dir = world.after_kill().dir;
+    let (dir, _) = world.after_kill().close();
     world.clock.advance(Duration::from_secs(3600));
     let left = |world: &World, at: Instant| -> Vec<u64> {
         world.restored.iter().map(|pending| (pending.expires - at).as_secs()).collect()
