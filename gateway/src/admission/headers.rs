@@ -13,8 +13,11 @@ static URGENCY: HeaderName = HeaderName::from_static("urgency");
 
 /// Longest `Content-Encoding` that is passed on, in bytes; the known ones have 9.
 const MAX_CONTENT_ENCODING: usize = 64;
-/// Longest `Crypto-Key` and `Encryption` that are passed on, in bytes; honest ones have about 200.
+/// Longest `Crypto-Key` and `Encryption` that are read, in bytes; honest ones have about 200.
 const MAX_CRYPTO_HEADER: usize = 1024;
+/// Bytes of all three that are passed on; honest ones have about 150. With the largest body they
+/// have to fit into one record of the store.
+const MAX_CODING: usize = 320;
 
 /// `TTL` (RFC 8030 §5.2). More than 30 days are shortened, which the answer says; a number too large
 /// for any integer means 2^31 and is shortened as well.
@@ -72,6 +75,10 @@ pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
     let crypto_key =
         joined(headers, &CRYPTO_KEY, MAX_CRYPTO_HEADER)?.and_then(|value| without_signing_key(&value));
     let encryption = joined(headers, &ENCRYPTION, MAX_CRYPTO_HEADER)?;
+    let passed_on = [&content_encoding, &crypto_key, &encryption];
+    if passed_on.into_iter().flatten().map(String::len).sum::<usize>() > MAX_CODING {
+        return Err(Refusal::CodingUnusable);
+    }
     Ok(Coding {
         content_encoding: content_encoding.map(Into::into),
         crypto_key: crypto_key.map(Into::into),

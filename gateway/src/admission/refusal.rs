@@ -12,7 +12,7 @@ pub enum Refusal {
     ClockUntrusted,
     /// `Content-Encoding`, `Crypto-Key` or `Encryption` cannot be passed on.
     #[error(
-        "Content-Encoding, Crypto-Key and Encryption must be visible ASCII of at most 64, 1024 and 1024 characters"
+        "Content-Encoding, Crypto-Key and Encryption must be visible ASCII of at most 64, 1024 and 1024 characters, of which 320 are passed on (all but p256ecdsa)"
     )]
     CodingUnusable,
     /// RFC 8030 §5.4.
