@@ -1,1 +1,43 @@
 //! Starts the real gateway and speaks to it as its users do.
+//!
+//! A scenario reads like a sentence:
+//!
+//! ```no_run
+//! # use harness::{Gateway, Phone, Subscriber, Version};
+//! # async fn scenario() {
+//! let gateway = Gateway::new().config("[public]\nmissing_ttl = \"refuse\"\n").start().await;
+//! let device = gateway.pair("phone").await;
+//! let mut phone = Phone::connect(&gateway, &device, Version::V5).await;
+//! phone.subscribe().await;
+//! let app = phone.register("app").await;
+//! let keys = Subscriber::new();
+//! gateway.post(&app.endpoint).ttl(60).body(keys.encrypt(b"hello")).send().await.expect(201);
+//! let push = phone.expect_push().await;
+//! assert_eq!(keys.decrypt(&push.payload), b"hello");
+//! phone.ack(&push).await;
+//! # }
+//! ```
+//!
+//! Every wait is bounded by [`patience`] (`TEST_PATIENCE`, seconds); when a test fails, the log of its
+//! gateway is printed with it. `GATEWAY_BIN` names another binary to test.
+
+// A harness reports what went wrong by panicking with a sentence: that is its product.
+#![allow(clippy::missing_panics_doc)]
+
+mod binary;
+mod foreign;
+mod gateway;
+mod http;
+mod phone;
+mod tap;
+mod wait;
+mod webpush;
+
+pub use binary::{target_dir, workspace};
+pub use foreign::{Foreign, Output, run, run_with_input};
+pub use gateway::{Builder, Device, Gateway};
+pub use http::{Request, Response, raw};
+pub use phone::{App, Phone, Push, Version};
+pub use tap::Terminal;
+pub use wait::{eventually, holds_for, patience, within};
+pub use webpush::{Sender, Subscriber, now_s};
