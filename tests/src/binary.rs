@@ -45,7 +45,8 @@ fn built() -> PathBuf {
         return binary;
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", NAME, "--target-dir"]).arg(target_dir());
+    // The same selection as `cargo test --workspace` gives the same features: nothing is built twice.
+    cargo.args(["build", "--quiet", "--workspace", "--all-targets", "--target-dir"]).arg(target_dir());
     cargo.current_dir(workspace());
     if profile.ends_with("release") {
         cargo.arg("--release");
