@@ -1,0 +1,75 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Parser;
+
+/// Measures the gateway beside ntfy and mosquitto. A server that is not named is left out.
+#[derive(Debug, Parser)]
+#[command(name = "compare")]
+pub(crate) struct Args {
+    /// Fail when a goal is missed.
+    #[arg(long)]
+    pub(crate) assert: bool,
+    /// The gateway's binary.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gateway: Option<PathBuf>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// mosquitto's binary.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mosquitto: Option<PathBuf>,
+    /// Where mosquitto finds libraries that this machine does not have.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mosquitto_libraries: Option<PathBuf>,
+    /// ntfy's binary.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ntfy: Option<PathBuf>,
+    /// One short round: shows that everything runs; its figures say little.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// How many rounds the medians are taken over [default: 5, quick: 1].
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
+    /// How long one burst lasts [default: 3, quick: 0.5].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    burst: Option<Duration>,
+    /// State directories go here: a real disk, because what is measured is durable.
+    #[arg(long, value_name = "DIR", default_value = "target/compare")]
+    pub(crate) work: PathBuf,
+}
+
+impl Args {
+    /// How long one burst lasts.
+    pub(crate) fn burst(&self) -> Duration {
+        self.burst.unwrap_or(Duration::from_millis(if self.quick { 500 } else { 3_000 }))
+    }
+
+    /// How long after its start a server is called idle.
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_millis(if self.quick { 500 } else { 3_000 })
+    }
+
+    /// How many pushes are timed one by one, at [`crate::latency::PER_SECOND`].
+    pub(crate) fn timed_pushes(&self) -> u32 {
+        if self.quick { 100 } else { 1_000 }
+    }
+
+    /// How long a server must have written nothing to count as at rest.
+    pub(crate) fn rest(&self) -> Duration {
+        Duration::from_millis(if self.quick { 300 } else { 1_000 })
+    }
+
+    /// How many rounds.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 5 }).clamp(1, 50)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=60.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        Ok(_) | Err(_) => Err("expected a number of seconds between 0.1 and 60".to_owned()),
+    }
+}
