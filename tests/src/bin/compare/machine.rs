@@ -1,4 +1,4 @@
-//! Names the machine: a figure without one means nothing.
+//! Names the machine, and how busy it was: a figure without them means nothing.
 
 use std::{
     fs::{self, File},
@@ -16,6 +16,7 @@ pub(crate) fn describe(work: &Path) -> Result<String> {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let board = fs::read_to_string("/proc/device-tree/model").unwrap_or_default();
 
     let cpu =
@@ -28,13 +29,15 @@ pub(crate) fn describe(work: &Path) -> Result<String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let memory_kb: f64 = value(&meminfo, "MemTotal", ':').trim_end_matches(" kB").parse().unwrap_or(0.0);
     Ok(format!(
-        "{cpu}{virtual_machine}, {cores} {}, {:.0} GB RAM, Linux {}, {}, {} with {:.2} ms per fdatasync of 1 KB",
+        "{cpu}{virtual_machine}, {cores} {}, {:.0} GB RAM, Linux {}, {}, {} with {:.2} ms per fdatasync of 1 KB, \
+         load average {} before the first round",
         if cores == 1 { "core" } else { "cores" },
         memory_kb * 1024.0 / 1e9,
         kernel.trim(),
         value(&release, "PRETTY_NAME", '=').trim_matches('"'),
         file_system(work),
         sync_ms(work)?,
+        load.split(' ').next().unwrap_or_default(),
     ))
 }
 
