@@ -78,7 +78,7 @@ async fn mqtt_5_is_told_of_a_message_only_what_the_app_needs() {
     assert!(received.content_type.is_some(), "Content Type: {received:?}");
     // RFC 8030 §5.3 and §5.4: neither urgency nor topic is the device's business.
     let told: Vec<_> = received.properties.iter().map(|(name, _)| name.as_str()).collect();
-    let allowed = ["content-encoding", "message-id"];
+    let allowed = ["accepted-at", "content-encoding", "message-id"];
     assert!(told.iter().all(|name| allowed.contains(name)), "{told:?}");
     phone.ack(&received).await;
 }
