@@ -153,12 +153,13 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let ready = format!("ready public={} mqtt={}", status.public, status.mqtt);
     let owning = tokio::spawn(control.run(registry, status, stopped));
 
+    let mut termination = system::Termination::catch()?;
     say(&ready)?;
     system::notify(ServiceState::Ready);
     tracing::info!("{ready}");
 
     let died = tokio::select! {
-        signal = system::terminated() => { signal?; None }
+        () = termination.come() => None,
         died = &mut devices => Some(died),
         () = closer.ended() => return Err(io::Error::other("the store has ended; stopping, so that a restart can mend it").into()),
     };
