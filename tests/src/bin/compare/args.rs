@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// One short round: shows that everything runs; its figures say little.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// No burst sends more than this [default: 30000].
+    #[arg(long, value_name = "N")]
+    pushes: Option<u64>,
     /// How many rounds the medians are taken over [default: 5, quick: 1].
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
@@ -51,9 +54,15 @@ impl Args {
         Duration::from_millis(if self.quick { 500 } else { 3_000 })
     }
 
-    /// How many pushes are timed one by one, at [`crate::latency::PER_SECOND`].
-    pub(crate) fn timed_pushes(&self) -> u32 {
-        if self.quick { 100 } else { 1_000 }
+    /// The most that one burst sends. A server that is a hundred times faster would otherwise be asked
+    /// for its memory with a hundred times as much waiting.
+    pub(crate) fn pushes(&self) -> u64 {
+        self.pushes.unwrap_or(30_000).clamp(1, 1_000_000)
+    }
+
+    /// In how many turns pushes are timed one by one, [`crate::latency::TURN`] of them in each.
+    pub(crate) fn turns(&self) -> u32 {
+        if self.quick { 1 } else { 10 }
     }
 
     /// How long a server must have written nothing to count as at rest.

@@ -9,7 +9,6 @@ use std::{
 
 use crate::{
     Result,
-    measures::percentile,
     mqtt::{self, Incoming},
     push::{Request, answer, body, next_number},
     subscriber::Subscriber,
@@ -17,6 +16,8 @@ use crate::{
 
 /// The modest rate of the timed pushes.
 pub(crate) const PER_SECOND: u32 = 200;
+/// How many pushes one server gets before it is the next one's turn.
+pub(crate) const TURN: u32 = 100;
 /// A push that takes longer than this stops the comparison.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,34 +84,32 @@ fn more(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
-/// Times in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Latency {
-    /// Median and 99th percentile until the push is at the subscriber.
-    pub(crate) arrival: (f64, f64),
-    /// Median and 99th percentile until the push is answered.
-    pub(crate) answer: (f64, f64),
+/// What the timed pushes of one server took so far, in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times {
+    /// Until the push was at the subscriber.
+    pub(crate) arrivals: Vec<f64>,
+    /// Until it was answered.
+    pub(crate) answers: Vec<f64>,
 }
 
-/// Sends `count` pushes at [`PER_SECOND`], each after the one before was answered and has arrived.
-pub(crate) fn measure(publisher: &mut Publisher, subscriber: &Subscriber, count: u32) -> Result<Latency> {
-    // The first pushes pay for what is set up once: page faults, statements, caches.
-    for _ in 0..20 {
-        one(publisher, subscriber)?;
+impl Times {
+    /// Sends [`TURN`] pushes at [`PER_SECOND`], each after the one before was answered and has arrived.
+    pub(crate) fn turn(&mut self, publisher: &mut Publisher, subscriber: &Subscriber) -> Result<()> {
+        // The first pushes pay for what has gone cold meanwhile.
+        for _ in 0..10 {
+            one(publisher, subscriber)?;
+        }
+        let start = Instant::now();
+        for number in 0..TURN {
+            let due = Duration::from_secs(1) * number / PER_SECOND;
+            thread::sleep(due.saturating_sub(start.elapsed()));
+            let (answered, arrived) = one(publisher, subscriber)?;
+            self.answers.push(answered);
+            self.arrivals.push(arrived);
+        }
+        Ok(())
     }
-    let (mut answers, mut arrivals) = (Vec::new(), Vec::new());
-    let start = Instant::now();
-    for turn in 0..count {
-        let due = Duration::from_secs(1) * turn / PER_SECOND;
-        thread::sleep(due.saturating_sub(start.elapsed()));
-        let (answered, arrived) = one(publisher, subscriber)?;
-        answers.push(answered);
-        arrivals.push(arrived);
-    }
-    Ok(Latency {
-        arrival: (percentile(&mut arrivals, 50), percentile(&mut arrivals, 99)),
-        answer: (percentile(&mut answers, 50), percentile(&mut answers, 99)),
-    })
 }
 
 fn one(publisher: &mut Publisher, subscriber: &Subscriber) -> Result<(f64, f64)> {

@@ -20,8 +20,6 @@ use crate::{
     push::{Request, answer, next_number},
 };
 
-/// No burst sends more than this, however fast the server.
-const MOST_PUSHES: u64 = 300_000;
 /// How long after the end of a burst its last answers may come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,26 +45,33 @@ pub(crate) fn precise(count: u64) -> f64 {
     count as f64
 }
 
-/// Sends for `length` with `in_flight` requests open at every moment, spread over `paths`.
+/// What a burst is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Requests open at every moment.
+    pub(crate) in_flight: usize,
+    /// When it ends.
+    pub(crate) length: Duration,
+    /// After how many answers it ends, if that comes first.
+    pub(crate) most: u64,
+}
+
+/// Sends `plan` to `address`, spread over `paths`.
 ///
 /// # Errors
 /// Any refusal: a server that answers 429 to half of the load would look fast.
-pub(crate) fn burst(
-    address: SocketAddr,
-    paths: &[String],
-    in_flight: usize,
-    length: Duration,
-) -> Result<Burst> {
+pub(crate) fn burst(address: SocketAddr, paths: &[String], plan: Plan) -> Result<Burst> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match tokio::time::timeout(length + PATIENCE, send(address, paths, in_flight, length)).await {
+        match tokio::time::timeout(plan.length + PATIENCE, send(address, paths, plan)).await {
             Ok(burst) => burst,
             Err(_) => Err(format!("{address} left pushes unanswered for {PATIENCE:?}").into()),
         }
     })
 }
 
-async fn send(address: SocketAddr, paths: &[String], in_flight: usize, length: Duration) -> Result<Burst> {
+async fn send(address: SocketAddr, paths: &[String], plan: Plan) -> Result<Burst> {
+    let Plan { in_flight, length, most } = plan;
     let answered = Arc::new(AtomicU64::new(0));
     let mut connections = Vec::with_capacity(in_flight);
     for path in paths.iter().cycle().take(in_flight) {
@@ -80,7 +85,7 @@ async fn send(address: SocketAddr, paths: &[String], in_flight: usize, length: D
         let answered = Arc::clone(&answered);
         tasks.spawn(async move {
             let mut buffer = Vec::with_capacity(8 * 1024);
-            while start.elapsed() < length && answered.load(Ordering::Relaxed) < MOST_PUSHES {
+            while start.elapsed() < length && answered.load(Ordering::Relaxed) < most {
                 stream.write_all(request.numbered(next_number())).await?;
                 buffer.clear();
                 let status = loop {

@@ -66,6 +66,8 @@ pub(crate) enum Measure {
     IdleMemory,
     /// MB resident after the bursts.
     BurstMemory(Case),
+    /// Thousands of pushes that were accepted in those bursts.
+    BurstPushes(Case),
     /// The generator's own processor time as a part of one core, at 16 in flight.
     Generator(Case),
 }
@@ -107,9 +109,9 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
 }
 
 /// The nearest-rank percentile; 0 of nothing.
-pub(crate) fn percentile(samples: &mut [f64], percent: usize) -> f64 {
+pub(crate) fn percentile(samples: &mut [f64], percent: u8) -> f64 {
     samples.sort_by(f64::total_cmp);
-    let rank = (samples.len() * percent).div_ceil(100).max(1);
+    let rank = (samples.len() * usize::from(percent)).div_ceil(100).max(1);
     samples.get(rank - 1).copied().unwrap_or(0.0)
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     args::Args,
-    latency::PER_SECOND,
+    latency::{PER_SECOND, TURN},
     measures::{Case, Measure, Measures, Side},
     rounds::IN_FLIGHT,
 };
@@ -104,6 +104,16 @@ fn rows() -> Vec<Row> {
             format!("rss_burst_mb_{}", key(case)),
             "MB",
             Goal::AtMost(20.0),
+        );
+    }
+    for case in Case::ALL {
+        let title = format!("pushes accepted in those bursts, {}", case.name());
+        row(
+            Measure::BurstPushes(case),
+            title,
+            format!("thousand_pushes_{}", key(case)),
+            "thousand",
+            Goal::None,
         );
     }
     rows
@@ -221,17 +231,19 @@ impl<'a> Report<'a> {
             .fold(0.0, f64::max);
         let rounds = self.args.rounds();
         format!(
-            "Medians over {} with bursts of {} s each; every case starts a fresh server with an \
+            "Medians over {} with bursts of {} s, at most {} pushes each; every case starts a fresh server with an \
              empty state directory. Pushes of 1,024 bytes over keep-alive HTTP/1.1 on loopback, spread over 16 \
              endpoints (topics); a push counts when it is answered with success, and any refusal stops the run. \
-             Arrival is timed one push at a time, {PER_SECOND} a second, at an MQTT subscriber with QoS 1 \
+             Latency is timed one push at a time, {PER_SECOND} a second, with all servers up and taking turns \
+             of {TURN} pushes; arrival is at an MQTT subscriber with QoS 1 \
              (gateway, mosquitto) and a JSON stream (ntfy). ntfy keeps its defaults but for a cache file and \
              visitor limits that let the load pass; mosquitto runs without persistence and is shown for latency \
-             and memory alone. Processor time, disk bytes and memory are the server process's own, from /proc, \
+             and idle memory alone. Processor time, disk bytes and memory are the server process's own, from /proc, \
              read when it rests. At 16 in flight load generator and subscriber together took at most {:.0} % of \
              one core.",
             if rounds == 1 { "one round".to_owned() } else { format!("{rounds} alternating rounds") },
             self.args.burst().as_secs_f64(),
+            self.args.pushes(),
             generator * 100.0,
         )
     }

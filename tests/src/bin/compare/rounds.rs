@@ -1,13 +1,13 @@
-//! The order of events: rounds, cases, bursts.
+//! The order of events: rounds, turns, cases, bursts.
 
 use std::{path::Path, process, thread};
 
 use crate::{
     Result,
     args::Args,
-    latency::{self, Publisher},
-    load::{self, precise},
-    measures::{Case, Measure, Measures, Side},
+    latency::{Publisher, Times},
+    load::{self, Plan, precise},
+    measures::{Case, Measure, Measures, Side, percentile},
     proc,
     servers::Server,
     subscriber::Subscriber,
@@ -27,10 +27,14 @@ pub(crate) fn measure(args: &Args, work: &Path) -> Result<Measures> {
         return Err("no server was named: give --gateway, --ntfy or --mosquitto".into());
     }
     for round in 1..=args.rounds() {
-        for side in &sides {
-            eprintln!("compare: round {round} of {}: {}", args.rounds(), side.name());
-            one_side(*side, args, work, &mut measures)
-                .map_err(|error| format!("{}: {error}", side.name()))?;
+        eprintln!("compare: round {round} of {}: one at a time", args.rounds());
+        latencies(&sides, args, work, &mut measures)?;
+        for case in Case::ALL {
+            // mosquitto keeps nothing safe: it has a place in the rows on latency and idle memory alone.
+            for &side in sides.iter().filter(|side| **side != Side::Mosquitto) {
+                eprintln!("compare: round {round} of {}: {}, {}", args.rounds(), side.name(), case.name());
+                bursts(side, case, args, work, &mut measures)?;
+            }
         }
         // Whoever went first goes last: a machine that gets slower or faster favours nobody.
         sides.reverse();
@@ -38,55 +42,61 @@ pub(crate) fn measure(args: &Args, work: &Path) -> Result<Measures> {
     Ok(measures)
 }
 
-fn one_side(side: Side, args: &Args, work: &Path, measures: &mut Measures) -> Result<()> {
-    for case in Case::ALL {
-        // mosquitto keeps nothing safe: it has a place in the rows on latency and memory alone.
-        if side == Side::Mosquitto && case == Case::Alone {
-            continue;
-        }
+/// Times single pushes. All servers run, and take turns that are much shorter than a round: what differs
+/// is tenths of a millisecond, less than the machine's moods from one minute to the next.
+fn latencies(sides: &[Side], args: &Args, work: &Path, measures: &mut Measures) -> Result<()> {
+    let mut lanes = Vec::new();
+    for &side in sides {
         let server = Server::start(side, args, work)?;
-        if let Err(error) = one_case(&server, case, args, measures) {
-            return Err(format!("{} ({}): {error}\n{}", side.name(), case.name(), server.log()).into());
-        }
         measures.versions.entry(side).or_insert_with(|| server.version.clone());
+        lanes.push((server, Times::default()));
     }
-    Ok(())
-}
-
-fn one_case(server: &Server, case: Case, args: &Args, measures: &mut Measures) -> Result<()> {
-    let side = server.side;
     thread::sleep(args.idle());
-    measures.add(side, Measure::IdleMemory, megabytes(proc::resident(server.pid())?));
-
-    let subscriber = match case {
-        Case::Alone => None,
-        Case::Connected => {
-            let subscriber = Subscriber::start(&server.subscription)?;
-            timed(server, &subscriber, args, measures)?;
-            Some(subscriber)
+    let mut ends = Vec::new();
+    for (server, _) in &lanes {
+        measures.add(server.side, Measure::IdleMemory, megabytes(proc::resident(server.pid())?));
+        let publisher = match &server.publish_topic {
+            Some(topic) => Publisher::mqtt(server.address, topic)?,
+            None => Publisher::http(server.address, &server.paths[0])?,
+        };
+        ends.push((publisher, Subscriber::start(&server.subscription)?));
+    }
+    for _ in 0..args.turns() {
+        for ((server, times), (publisher, subscriber)) in lanes.iter_mut().zip(&mut ends) {
+            times.turn(publisher, subscriber).map_err(|error| server.failure(&error))?;
         }
-    };
-    if side == Side::Mosquitto {
-        return Ok(());
     }
-    for in_flight in IN_FLIGHT {
-        one_burst(server, case, in_flight, subscriber.as_ref(), args, measures)?;
+    // Before their servers, whose end they would report as a fault.
+    drop(ends);
+    for (server, mut times) in lanes {
+        for percent in [50, 99] {
+            let (arrival, answer) =
+                (percentile(&mut times.arrivals, percent), percentile(&mut times.answers, percent));
+            measures.add(server.side, Measure::Arrival(percent), arrival);
+            measures.add(server.side, Measure::Answer(percent), answer);
+        }
     }
-    measures.add(side, Measure::BurstMemory(case), megabytes(proc::resident(server.pid())?));
     Ok(())
 }
 
-fn timed(server: &Server, subscriber: &Subscriber, args: &Args, measures: &mut Measures) -> Result<()> {
-    let mut publisher = match &server.publish_topic {
-        Some(topic) => Publisher::mqtt(server.address, topic)?,
-        None => Publisher::http(server.address, &server.paths[0])?,
+fn bursts(side: Side, case: Case, args: &Args, work: &Path, measures: &mut Measures) -> Result<()> {
+    let server = Server::start(side, args, work)?;
+    let run = |measures: &mut Measures| -> Result<()> {
+        thread::sleep(args.idle());
+        measures.add(side, Measure::IdleMemory, megabytes(proc::resident(server.pid())?));
+        let subscriber = match case {
+            Case::Alone => None,
+            Case::Connected => Some(Subscriber::start(&server.subscription)?),
+        };
+        let mut pushes = 0;
+        for in_flight in IN_FLIGHT {
+            pushes += one_burst(&server, case, in_flight, subscriber.as_ref(), args, measures)?;
+        }
+        measures.add(side, Measure::BurstMemory(case), megabytes(proc::resident(server.pid())?));
+        measures.add(side, Measure::BurstPushes(case), precise(pushes) / 1e3);
+        Ok(())
     };
-    let latency = latency::measure(&mut publisher, subscriber, args.timed_pushes())?;
-    measures.add(server.side, Measure::Arrival(50), latency.arrival.0);
-    measures.add(server.side, Measure::Arrival(99), latency.arrival.1);
-    measures.add(server.side, Measure::Answer(50), latency.answer.0);
-    measures.add(server.side, Measure::Answer(99), latency.answer.1);
-    Ok(())
+    run(measures).map_err(|error| server.failure(&error))
 }
 
 fn one_burst(
@@ -96,12 +106,13 @@ fn one_burst(
     subscriber: Option<&Subscriber>,
     args: &Args,
     measures: &mut Measures,
-) -> Result<()> {
+) -> Result<u64> {
     let side = server.side;
+    let plan = Plan { in_flight, length: args.burst(), most: args.pushes() };
     let before = proc::settled(server.pid(), args.rest())?;
     let generator_before = proc::cpu_s(process::id())?;
     let arrived_before = subscriber.map_or(0, Subscriber::distinct);
-    let burst = load::burst(server.address, &server.paths, in_flight, args.burst())?;
+    let burst = load::burst(server.address, &server.paths, plan)?;
     let generator = proc::cpu_s(process::id())? - generator_before;
     if let Some(subscriber) = subscriber {
         subscriber.wait_for(arrived_before + burst.answered)?;
@@ -117,7 +128,7 @@ fn one_burst(
         measures.add(side, Measure::Disk(case), precise(written) / 1e3 / pushes);
         measures.add(side, Measure::Generator(case), generator / burst.took.as_secs_f64());
     }
-    Ok(())
+    Ok(burst.answered)
 }
 
 fn megabytes(bytes: u64) -> f64 {

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{Result, args::Args, measures::Side, mqtt::Login, subscriber::Subscription};
+use crate::{Error, Result, args::Args, measures::Side, mqtt::Login, subscriber::Subscription};
 
 /// How many apps of the one device the pushes are for.
 const APPS: usize = 16;
@@ -84,9 +84,9 @@ impl Server {
         self.running.child.id()
     }
 
-    /// The end of what it logged.
-    pub(crate) fn log(&self) -> String {
-        self.running.log()
+    /// What went wrong, with the end of its log.
+    pub(crate) fn failure(&self, error: &Error) -> Error {
+        format!("{}: {error}\n{}", self.side.name(), self.running.log()).into()
     }
 }
 
