@@ -24,6 +24,10 @@ use crate::model::PushMessage;
 /// in it lies elsewhere, and only our fdatasync makes that true: a batch must not fill many segments.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// How long the first message after a rest waits for its batch. Delivery has begun and needs the same few
+/// cores as the write: it goes first, and what a device acknowledges meanwhile is never written.
+const HEAD_START: Duration = Duration::from_micros(100);
+
 /// How often room in the planner's channel is looked for, while there is none.
 const BLOCKED: Duration = Duration::from_millis(20);
 
@@ -123,14 +127,23 @@ fn run(core: &Core) {
 fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
     let mut state = core.lock();
     let mut lingered = Duration::ZERO;
+    let mut rested = false;
     loop {
         core.announce(&mut state);
         if state.mode == Mode::Closing && (state.broken || !state.has_work()) {
             return None;
         }
         if state.is_urgent() || lingered >= core.pace.linger {
-            return Some(state);
+            if !rested || state.mode != Mode::Open {
+                return Some(state);
+            }
+            drop(state);
+            std::thread::sleep(HEAD_START);
+            state = core.lock();
+            rested = false;
+            continue;
         }
+        rested = true;
         let pause = match (state.is_blocked(), state.deletions.is_empty()) {
             (true, _) => BLOCKED,
             (false, false) => core.pace.linger,
