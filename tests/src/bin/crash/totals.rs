@@ -1,0 +1,45 @@
+//! The figures of a run.
+
+/// What was done and found in one mode.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    /// Acknowledgements that were certain to be on disk when the process died.
+    pub(crate) acks: u64,
+    /// 201s.
+    pub(crate) answered: u64,
+    /// 503s.
+    pub(crate) busy: u64,
+    /// Messages that were owed after a restart, and looked for.
+    pub(crate) checked: u64,
+    /// Everything that was wrong.
+    pub(crate) complaints: u64,
+    pub(crate) cycles: u64,
+    /// Messages that arrived otherwise than they were sent.
+    pub(crate) damaged: u64,
+    /// Starts that did not come to a ready line.
+    pub(crate) failed_opens: u64,
+    /// Messages that were owed and did not come.
+    pub(crate) lost: u64,
+    /// Starts, those included that were killed while they opened the store.
+    pub(crate) opens: u64,
+    /// Messages that had ended for certain, and came.
+    pub(crate) returned: u64,
+}
+
+impl Totals {
+    /// Nothing was wrong.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.complaints == 0 && self.failed_opens == 0 && self.lost == 0 && self.damaged == 0
+    }
+
+    /// One line.
+    pub(crate) fn line(&self, mode: &str) -> String {
+        let Self { acks, answered, busy, checked, complaints, cycles, .. } = self;
+        let Self { damaged, failed_opens, lost, opens, returned, .. } = self;
+        format!(
+            "{mode}: {cycles} cycles, {answered} answered 201 ({busy} answered 503), {checked} checked, \
+             {lost} lost, {damaged} damaged, {returned} of {acks} committed acknowledgements and other ends \
+             came back, {failed_opens} of {opens} opens failed, {complaints} complaints"
+        )
+    }
+}

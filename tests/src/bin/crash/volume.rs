@@ -1,0 +1,318 @@
+//! A disk in memory that knows what of it would survive a power cut.
+//!
+//! Each file has the content that programs see, and the content that is durable; the changes between
+//! them are kept in order until fsync or fdatasync. Each directory has the names that programs see, and
+//! the durable ones: a name becomes durable, or ceases to be, by an fsync of its directory alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::{OsStr, OsString},
+};
+
+use crate::random::Random;
+
+/// The number of the root directory.
+pub(crate) const ROOT: u64 = 1;
+
+/// What a power cut takes.
+#[derive(Clone, Debug)]
+pub(crate) enum Loss {
+    /// All that was not synced.
+    Unsynced,
+    /// The same, but for parts of what was written last, or noise where it was to be.
+    Torn(Random),
+}
+
+/// A file, a directory, or a name that leads elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    Directory { durable: Names, names: Names },
+    File(File),
+    Link(Vec<u8>),
+    Socket,
+}
+
+type Names = BTreeMap<OsString, u64>;
+
+/// A file's two contents.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct File {
+    pub(crate) data: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<(u64, Change)>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Resize(usize),
+    Write(usize, Vec<u8>),
+}
+
+impl Change {
+    fn apply(&self, data: &mut Vec<u8>) {
+        match self {
+            Self::Resize(size) => data.resize(*size, 0),
+            Self::Write(at, bytes) => {
+                let end = at + bytes.len();
+                if data.len() < end {
+                    data.resize(end, 0);
+                }
+                data[*at..end].copy_from_slice(bytes);
+            }
+        }
+    }
+}
+
+/// The disk.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    /// Changes so far: the last one is the one that is torn.
+    changes: u64,
+    modes: BTreeMap<u64, u16>,
+    next: u64,
+    nodes: BTreeMap<u64, Node>,
+    /// Nothing is written any more.
+    pub(crate) off: bool,
+}
+
+impl Volume {
+    pub(crate) fn new() -> Self {
+        let root = Node::Directory { durable: Names::new(), names: Names::new() };
+        Self {
+            changes: 0,
+            modes: BTreeMap::from([(ROOT, 0o755)]),
+            next: ROOT + 1,
+            nodes: BTreeMap::from([(ROOT, root)]),
+            off: false,
+        }
+    }
+
+    pub(crate) fn node(&self, number: u64) -> Option<&Node> {
+        self.nodes.get(&number)
+    }
+
+    pub(crate) fn mode(&self, number: u64) -> u16 {
+        self.modes.get(&number).copied().unwrap_or(0o600)
+    }
+
+    /// Permissions survive: no test depends on their loss.
+    pub(crate) fn set_mode(&mut self, number: u64, mode: u16) {
+        self.modes.insert(number, mode);
+    }
+
+    /// The names in a directory, as programs see them.
+    pub(crate) fn names(&self, directory: u64) -> Option<&Names> {
+        match self.nodes.get(&directory)? {
+            Node::Directory { names, .. } => Some(names),
+            Node::File(_) | Node::Link(_) | Node::Socket => None,
+        }
+    }
+
+    /// The number behind a name.
+    pub(crate) fn find(&self, directory: u64, name: &OsStr) -> Option<u64> {
+        self.names(directory)?.get(name).copied()
+    }
+
+    /// Adds a node below a name.
+    pub(crate) fn create(&mut self, directory: u64, name: &OsStr, node: Node, mode: u16) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.nodes.insert(number, node);
+        self.modes.insert(number, mode);
+        self.link(directory, name, number);
+        number
+    }
+
+    /// Gives a node a name.
+    pub(crate) fn link(&mut self, directory: u64, name: &OsStr, number: u64) {
+        if let Some(Node::Directory { names, .. }) = self.nodes.get_mut(&directory) {
+            names.insert(name.to_owned(), number);
+        }
+    }
+
+    /// Takes a name away. The node stays: it may be open, and its name may be durable.
+    pub(crate) fn unlink(&mut self, directory: u64, name: &OsStr) -> Option<u64> {
+        match self.nodes.get_mut(&directory)? {
+            Node::Directory { names, .. } => names.remove(name),
+            Node::File(_) | Node::Link(_) | Node::Socket => None,
+        }
+    }
+
+    /// Writes into a file; false: it is none.
+    pub(crate) fn write(&mut self, number: u64, at: usize, bytes: &[u8]) -> bool {
+        self.change(number, Change::Write(at, bytes.to_vec()))
+    }
+
+    /// Truncates or extends a file; false: it is none.
+    pub(crate) fn resize(&mut self, number: u64, size: usize) -> bool {
+        self.change(number, Change::Resize(size))
+    }
+
+    fn change(&mut self, number: u64, change: Change) -> bool {
+        let Some(Node::File(file)) = self.nodes.get_mut(&number) else { return false };
+        self.changes += 1;
+        change.apply(&mut file.data);
+        file.unsynced.push((self.changes, change));
+        true
+    }
+
+    /// fsync: of a file its content, of a directory its names.
+    pub(crate) fn sync(&mut self, number: u64) {
+        match self.nodes.get_mut(&number) {
+            Some(Node::Directory { durable, names }) => durable.clone_from(names),
+            Some(Node::File(file)) => {
+                for (_, change) in file.unsynced.drain(..) {
+                    change.apply(&mut file.durable);
+                }
+            }
+            Some(Node::Link(_) | Node::Socket) | None => {}
+        }
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn sync_all(&mut self) {
+        let all: Vec<u64> = self.nodes.keys().copied().collect();
+        all.into_iter().for_each(|number| self.sync(number));
+    }
+
+    /// The power was cut, and is back.
+    pub(crate) fn cut(&mut self, loss: &Loss) {
+        let mut torn = match loss {
+            Loss::Unsynced => None,
+            Loss::Torn(random) => Some(random.clone()),
+        };
+        // One way for the whole disk: what is left of the last write only, or of each.
+        let scattered = torn.as_mut().is_some_and(|random| random.chance(34));
+        let last = self.nodes.values().filter_map(last_write).max();
+        for node in self.nodes.values_mut() {
+            match node {
+                Node::Directory { durable, names } => names.clone_from(durable),
+                Node::File(file) => {
+                    let changes = std::mem::take(&mut file.unsynced);
+                    if let Some(random) = &mut torn {
+                        tear(&changes, &mut file.durable, last, scattered, random);
+                    }
+                    file.data.clone_from(&file.durable);
+                }
+                Node::Link(_) | Node::Socket => {}
+            }
+        }
+        self.sweep();
+        self.off = false;
+    }
+
+    /// Forgets what no name leads to.
+    fn sweep(&mut self) {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![ROOT];
+        while let Some(number) = open.pop() {
+            if reached.insert(number) {
+                open.extend(self.names(number).into_iter().flat_map(BTreeMap::values));
+            }
+        }
+        self.nodes.retain(|number, _| reached.contains(number));
+        self.modes.retain(|number, _| reached.contains(number));
+    }
+}
+
+fn last_write(node: &Node) -> Option<u64> {
+    let Node::File(file) = node else { return None };
+    let writes = file.unsynced.iter().rev();
+    writes.filter(|(_, change)| matches!(change, Change::Write(..))).map(|(number, _)| *number).next()
+}
+
+/// Leaves something of changes that were not synced: of the last write a part, or noise; or, if they are
+/// `scattered`, some whole ones and not others, since a disk writes in any order that it likes.
+fn tear(
+    changes: &[(u64, Change)],
+    durable: &mut Vec<u8>,
+    last: Option<u64>,
+    scattered: bool,
+    random: &mut Random,
+) {
+    for (number, change) in changes {
+        match change {
+            Change::Write(at, bytes) if Some(*number) == last => {
+                let noisy = random.chance(40);
+                let kept = usize::try_from(random.below(bytes.len() as u64 + 1)).expect("a length");
+                let left = if noisy { random.bytes(bytes.len()) } else { bytes[..kept].to_vec() };
+                Change::Write(*at, left).apply(durable);
+            }
+            Change::Resize(_) | Change::Write(..) => {
+                if scattered && random.chance(50) {
+                    change.apply(durable);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(volume: &mut Volume, name: &str) -> u64 {
+        volume.create(ROOT, OsStr::new(name), Node::File(File::default()), 0o600)
+    }
+
+    fn content<'a>(volume: &'a Volume, name: &str) -> Option<&'a [u8]> {
+        match volume.node(volume.find(ROOT, OsStr::new(name))?)? {
+            Node::File(file) => Some(&file.data),
+            Node::Directory { .. } | Node::Link(_) | Node::Socket => None,
+        }
+    }
+
+    #[test]
+    fn only_what_was_synced_survives() {
+        let mut volume = Volume::new();
+        let db = file(&mut volume, "db");
+        volume.write(db, 0, b"safe");
+        volume.sync(db);
+        volume.sync(ROOT);
+        volume.write(db, 2, b"lost");
+        volume.resize(db, 1);
+        assert_eq!(content(&volume, "db"), Some(&b"s"[..]));
+        volume.cut(&Loss::Unsynced);
+        assert_eq!(content(&volume, "db"), Some(&b"safe"[..]));
+    }
+
+    #[test]
+    fn a_name_is_as_safe_as_its_directory() {
+        let mut volume = Volume::new();
+        let named = file(&mut volume, "named");
+        volume.write(named, 0, b"synced");
+        volume.sync(named);
+        volume.cut(&Loss::Unsynced);
+        assert_eq!(content(&volume, "named"), None, "its directory was not synced");
+
+        let old = file(&mut volume, "old");
+        volume.sync(old);
+        volume.sync(ROOT);
+        volume.unlink(ROOT, OsStr::new("old"));
+        volume.link(ROOT, OsStr::new("new"), old);
+        volume.cut(&Loss::Unsynced);
+        assert_eq!((content(&volume, "old"), content(&volume, "new")), (Some(&b""[..]), None));
+    }
+
+    #[test]
+    fn a_torn_write_keeps_its_beginning_or_noise() {
+        let (mut shorter, mut noisy) = (0, 0);
+        for seed in 0..200 {
+            let mut volume = Volume::new();
+            let db = file(&mut volume, "db");
+            volume.write(db, 0, b"safe");
+            volume.sync(db);
+            volume.sync(ROOT);
+            volume.write(db, 4, b"0123456789");
+            volume.cut(&Loss::Torn(Random::new(seed)));
+            let left = content(&volume, "db").expect("it is there").to_vec();
+            assert_eq!(&left[..4], b"safe");
+            if b"0123456789".starts_with(&left[4..]) {
+                shorter += usize::from(left.len() < 14);
+            } else {
+                noisy += 1;
+            }
+        }
+        assert!(shorter > 20 && noisy > 20, "{shorter} shorter, {noisy} noisy");
+    }
+}
