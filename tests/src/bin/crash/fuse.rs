@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,12 +31,12 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts an empty disk at a directory that is made for it.
-    pub(crate) fn new(path: &Path) -> Self {
-        std::fs::create_dir_all(path).expect("a place to mount at");
+    /// Mounts an empty disk at a directory that is made for it. An error: this machine does not let us.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
         let volume = Arc::new(Mutex::new(Volume::new()));
-        let session = Some(mount(&volume, path));
-        Self { path: path.to_owned(), session, volume }
+        let session = Some(mount(&volume, path)?);
+        Ok(Self { path: path.to_owned(), session, volume })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -51,7 +52,8 @@ impl Mounted {
     pub(crate) fn cut(&mut self, loss: &Loss) {
         self.unmount();
         lock(&self.volume).cut(loss);
-        self.session = Some(mount(&self.volume, &self.path));
+        let session = mount(&self.volume, &self.path).expect("what was mounted before can be mounted again");
+        self.session = Some(session);
     }
 
     /// Makes everything durable that is there.
@@ -75,12 +77,12 @@ fn lock(volume: &Mutex<Volume>) -> MutexGuard<'_, Volume> {
     volume.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn mount(volume: &Arc<Mutex<Volume>>, path: &Path) -> BackgroundSession {
+fn mount(volume: &Arc<Mutex<Volume>>, path: &Path) -> io::Result<BackgroundSession> {
     let mut config = fuser::Config::default();
     config.mount_options = vec![MountOption::FSName("crash".to_owned()), MountOption::DefaultPermissions];
     // A sync must not hold up reads, nor the other programs' syncs.
     config.n_threads = Some(4);
-    fuser::spawn_mount(Driver(Arc::clone(volume)), path, &config).expect("the test's disk can be mounted")
+    fuser::spawn_mount(Driver(Arc::clone(volume)), path, &config)
 }
 
 /// Answers the kernel.

@@ -145,7 +145,7 @@ pub(crate) fn join(scene: &Scene<'_>, device: usize) -> Result<Mqtt> {
     Ok(client)
 }
 
-/// A device that acknowledges most of what it gets: some at once, some later and out of order, some
+/// A device that acknowledges some of what it gets at once, some later and out of order, some
 /// never; and that goes away and comes back now and then.
 pub(crate) fn device(scene: &Scene<'_>, device: usize, random: &mut Random) {
     while !scene.is_over() {
@@ -173,10 +173,11 @@ fn listen(
         let Heard::Publish(publish) = heard else { continue };
         let id = scene.judge().received(device, &publish, client.since);
         if let Some(entry) = id.zip(publish.packet_id) {
-            match random.below(10) {
-                0 => {}
-                1 | 2 => held.push(entry),
-                _ => now.push(entry),
+            // The first device is diligent, the third is not.
+            if random.chance(60 - 25 * device as u64) {
+                now.push(entry);
+            } else if random.chance(50) {
+                held.push(entry);
             }
         }
         if now.len() >= 20 {

@@ -63,7 +63,12 @@ impl Mqtt {
         client.stream.write_all(&packet(0x10, &body))?;
         match client.packet(PATIENCE)? {
             Some((0x20, body)) if body.get(1) == Some(&0) => client.present = body[0] & 1 == 1,
-            Some((0x20, _)) => return Err(ErrorKind::PermissionDenied.into()),
+            // Bad user name or password, not authorized; in both versions.
+            Some((0x20, body)) if matches!(body.get(1), Some(4 | 5 | 0x86 | 0x87)) => {
+                return Err(ErrorKind::PermissionDenied.into());
+            }
+            // Unavailable, as at a shutdown.
+            Some((0x20, body)) => return Err(Error::other(format!("CONNACK {:?}", body.get(1)))),
             Some(_) => return Err(ErrorKind::InvalidData.into()),
             None => return Err(ErrorKind::TimedOut.into()),
         }

@@ -112,7 +112,7 @@ impl Gateway {
 
     /// Its process id.
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_raw(self.process.child.id().cast_signed())
+        Pid::from_raw(i32::try_from(self.process.child.id()).expect("process ids are positive"))
     }
 
     /// SIGTERM; whether it ended well.

@@ -1,6 +1,7 @@
 //! One cycle after the other: load, death, resurrection, judgement.
 
 use std::{
+    io,
     path::Path,
     sync::{Mutex, PoisonError, atomic::AtomicBool},
     thread::sleep,
@@ -13,7 +14,7 @@ use crate::{
     Args, Mode, check,
     control::Controls,
     fuse::Mounted,
-    judge::Judge,
+    judge::{Asked, Judge},
     load::{self, Scene, Sender},
     process::{Gateway, Place},
     random::Random,
@@ -21,10 +22,10 @@ use crate::{
     volume::Loss,
 };
 
-/// Devices that stay: one that answers at once on 5.0, one on 3.1.1, one more, and one that is absent.
+/// Devices that stay: three that are there, the second on 3.1.1, and one that is absent.
 const BASE: usize = 4;
 const SENDERS: usize = 3;
-/// The absent device comes after so many cycles.
+/// Devices that are absent, those that come and go included, come after so many cycles.
 const ABSENCE: u64 = 6;
 
 /// Everything that outlives a cycle.
@@ -44,9 +45,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(args: &Args) -> Self {
+    /// An error: this machine has no FUSE for us.
+    pub(crate) fn new(args: &Args) -> io::Result<Self> {
         let home = tempfile::Builder::new().prefix("crash-").tempdir().expect("a temporary directory");
-        let disk = (args.mode != Mode::Kill).then(|| Mounted::new(&home.path().join("mnt")));
+        let disk = match args.mode {
+            Mode::Kill => None,
+            Mode::Cut | Mode::Torn => Some(Mounted::new(&home.path().join("mnt"))?),
+        };
         let controls = disk.as_ref().map(|disk| {
             let controls = Controls::create(disk.path());
             disk.sync_all();
@@ -55,7 +60,7 @@ impl World {
         let binary =
             args.bin.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", args.bin.display()));
         let place = Place { binary, log: home.path().join("log"), state: home.path().join("unused") };
-        Self {
+        Ok(Self {
             controls,
             disk,
             fresh: args.fresh.max(1),
@@ -66,7 +71,7 @@ impl World {
             place,
             random: Random::new(args.seed),
             senders: Vec::new(),
-        }
+        })
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -105,8 +110,7 @@ impl World {
         if !self.start() {
             return;
         }
-        let devices = if cycle % ABSENCE == 0 { BASE } else { BASE - 1 };
-        self.check(devices);
+        self.check(cycle % ABSENCE == 0);
     }
 
     fn judge(&mut self) -> &mut Judge {
@@ -251,13 +255,21 @@ impl World {
         }
     }
 
-    fn check(&mut self, devices: usize) {
+    fn check(&mut self, all: bool) {
         let Some(gateway) = &self.gateway else { return };
         let (scene, control) = (scene(&self.judge, gateway), gateway.control());
         check::accounts(&scene, &control);
         let mut failed = check::endpoints(&scene).err();
-        for device in 0..devices {
-            failed = failed.or(check::drain(&scene, device).err());
+        let paired =
+            scene.judge().devices.iter().map(|device| device.removed == Asked::No).collect::<Vec<_>>();
+        let present = paired.iter().enumerate().filter(|(at, paired)| **paired && (all || *at < BASE - 1));
+        for (device, _) in present {
+            if let Err(error) = check::drain(&scene, device) {
+                // What it could not even ask for has not come.
+                let due = scene.judge().due(device);
+                scene.judge().missed(&due);
+                failed = failed.or(Some(error));
+            }
         }
         if let Some(error) = failed {
             scene.judge().complain(format!("the gateway does not serve after a restart: {error}"));
@@ -269,7 +281,7 @@ fn scene<'a>(judge: &'a Mutex<Judge>, gateway: &Gateway) -> Scene<'a> {
     Scene { judge, mqtt: gateway.mqtt, public: gateway.public, stop: AtomicBool::new(false) }
 }
 
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
