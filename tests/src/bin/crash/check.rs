@@ -1,7 +1,7 @@
 //! After a restart: is everything there that has to be, and nothing else?
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     io::Result,
     time::{Duration, Instant},
 };
@@ -11,8 +11,7 @@ use serde_json::json;
 use crate::{
     http::Http,
     judge::{Asked, Device},
-    load::{Scene, acknowledge, join, row},
-    mqtt::Heard,
+    load::{Listener, Scene, join, row},
     process::Control,
 };
 
@@ -91,7 +90,8 @@ pub(crate) fn endpoints(scene: &Scene<'_>) -> Result<()> {
 pub(crate) fn drain(scene: &Scene<'_>, device: usize) -> Result<()> {
     let mut due = scene.judge().due(device);
     scene.judge().totals.checked += due.len() as u64;
-    let mut client = join(scene, device)?;
+    let client = join(scene, device)?;
+    let mut client = Listener { client, unheard: VecDeque::new() };
     let registration = scene
         .judge()
         .registrations
@@ -113,20 +113,22 @@ pub(crate) fn drain(scene: &Scene<'_>, device: usize) -> Result<()> {
         }
         let mut entries = Vec::new();
         let mut limit = Duration::from_millis(200);
-        while let Some(heard) = client.hear(limit)? {
+        while let Some(publish) = client.hear(scene, limit)? {
             limit = Duration::ZERO;
-            let Heard::Publish(publish) = heard else { continue };
-            let id = scene.judge().received(device, &publish, client.since);
+            let id = scene.judge().received(device, &publish, client.client.since);
             entries.extend(id.zip(publish.packet_id));
             progress = Instant::now();
         }
-        acknowledge(scene, &mut client, &entries)?;
+        client.acknowledge(scene, &entries)?;
         due.retain(|id| !entries.iter().any(|(found, _)| found == id));
+        scene.judge().narrow(&mut due);
         if entries.iter().any(|(id, _)| Some(*id) == fence) {
             break;
         }
     }
-    client.ping()?;
-    while !matches!(client.hear(SILENCE)?, Some(Heard::Pong) | None) {}
+    // Until everything is heard that was acknowledged.
+    while !client.unheard.is_empty() && progress.elapsed() < SILENCE {
+        client.hear(scene, Duration::from_millis(100))?;
+    }
     Ok(())
 }

@@ -72,10 +72,11 @@ pub(crate) struct Message {
 
 #[derive(Clone, Copy, Debug)]
 struct Ack {
-    /// When it is certain to be on disk since.
+    /// Since when it is certain to be on disk.
     committed: Option<Instant>,
-    /// When the PUBACK was written; `None` while it is.
-    sent: Option<Instant>,
+    /// When the gateway was certain to have read the PUBACK. A PUBACK on a connection that ends at once
+    /// may never be read.
+    heard: Option<Instant>,
 }
 
 /// Whether a newer message has taken a message's place.
@@ -98,7 +99,7 @@ pub(crate) struct Outgoing {
 /// The log of one state directory.
 #[derive(Debug)]
 pub(crate) struct Judge {
-    /// Acknowledged in this process.
+    /// Acknowledged in this process, and heard by it.
     acks: Vec<u64>,
     /// Apps whose registration was asked for; some were never answered.
     pub(crate) apps: BTreeSet<String>,
@@ -250,17 +251,17 @@ impl Judge {
     /// Notes that PUBACKs are about to be written.
     pub(crate) fn acking(&mut self, ids: &[u64]) {
         for &id in ids {
-            self.message(id).ack = Some(Ack { committed: None, sent: None });
-            self.acks.push(id);
+            self.message(id).ack = Some(Ack { committed: None, heard: None });
         }
     }
 
-    /// Notes that PUBACKs were written.
-    pub(crate) fn acked(&mut self, ids: &[u64]) {
-        let sent = Some(Instant::now());
-        for &id in ids {
-            self.message(id).ack = Some(Ack { committed: None, sent });
+    /// Notes that the gateway has answered a ping that followed these PUBACKs.
+    pub(crate) fn heard(&mut self, ids: Vec<u64>) {
+        let heard = Some(Instant::now());
+        for &id in &ids {
+            self.message(id).ack = Some(Ack { committed: None, heard });
         }
+        self.acks.extend(ids);
     }
 
     /// Notes the death of the process: what it was told long before its last proof is on disk.
@@ -278,7 +279,7 @@ impl Judge {
         let now = Instant::now();
         for id in std::mem::take(&mut self.acks) {
             if let Some(ack) = &mut self.message(id).ack {
-                if ack.sent.is_some() && ack.sent <= sure_until {
+                if ack.heard.is_some() && ack.heard <= sure_until {
                     ack.committed = Some(now);
                     self.totals.acks += 1;
                 }
@@ -302,6 +303,11 @@ impl Judge {
                 && self.replaced(id) == Replaced::No
         };
         self.messages.iter().filter(|(id, message)| due(**id, message)).map(|(id, _)| *id).collect()
+    }
+
+    /// Drops from `due` what turned out to be replaced: its successor, never answered, has come.
+    pub(crate) fn narrow(&self, due: &mut BTreeSet<u64>) {
+        due.retain(|id| self.replaced(*id) == Replaced::No);
     }
 
     /// Notes messages that a device should have got and did not. Each is counted once.

@@ -1,6 +1,7 @@
 //! What goes on while the gateway is killed: senders, devices and an owner.
 
 use std::{
+    collections::VecDeque,
     io::{ErrorKind, Result},
     net::SocketAddr,
     sync::{
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     http::Http,
     judge::{Asked, Device, Judge, Registration},
-    mqtt::{Heard, Mqtt},
+    mqtt::{Heard, Mqtt, Publish},
     process::Control,
     random::Random,
 };
@@ -149,7 +150,8 @@ pub(crate) fn join(scene: &Scene<'_>, device: usize) -> Result<Mqtt> {
 /// never; and that goes away and comes back now and then.
 pub(crate) fn device(scene: &Scene<'_>, device: usize, random: &mut Random) {
     while !scene.is_over() {
-        let Ok(mut client) = join(scene, device) else { return sleep(TICK) };
+        let Ok(client) = join(scene, device) else { return sleep(TICK) };
+        let mut client = Listener { client, unheard: VecDeque::new() };
         let mut held: Vec<(u64, u16)> = Vec::new();
         while !scene.is_over() && !random.chance(2) {
             if listen(scene, device, &mut client, &mut held, random).is_err() {
@@ -162,16 +164,15 @@ pub(crate) fn device(scene: &Scene<'_>, device: usize, random: &mut Random) {
 fn listen(
     scene: &Scene<'_>,
     device: usize,
-    client: &mut Mqtt,
+    client: &mut Listener,
     held: &mut Vec<(u64, u16)>,
     random: &mut Random,
 ) -> Result<()> {
     let mut now = Vec::new();
     let mut limit = TICK;
-    while let Some(heard) = client.hear(limit)? {
+    while let Some(publish) = client.hear(scene, limit)? {
         limit = Duration::from_millis(1);
-        let Heard::Publish(publish) = heard else { continue };
-        let id = scene.judge().received(device, &publish, client.since);
+        let id = scene.judge().received(device, &publish, client.client.since);
         if let Some(entry) = id.zip(publish.packet_id) {
             // The first device is diligent, the third is not.
             if random.chance(60 - 25 * device as u64) {
@@ -188,19 +189,43 @@ fn listen(
         let at = random.below(held.len() as u64);
         now.push(held.swap_remove(usize::try_from(at).expect("an index")));
     }
-    acknowledge(scene, client, &now)
+    client.acknowledge(scene, &now)
 }
 
-/// Sends PUBACKs and notes them.
-pub(crate) fn acknowledge(scene: &Scene<'_>, client: &mut Mqtt, entries: &[(u64, u16)]) -> Result<()> {
-    if entries.is_empty() {
-        return Ok(());
+/// A connection, and what was acknowledged on it before each ping that was not answered yet.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) client: Mqtt,
+    pub(crate) unheard: VecDeque<Vec<u64>>,
+}
+
+impl Listener {
+    /// The next PUBLISH; `None`: none within `limit`.
+    pub(crate) fn hear(&mut self, scene: &Scene<'_>, limit: Duration) -> Result<Option<Publish>> {
+        while let Some(heard) = self.client.hear(limit)? {
+            match heard {
+                Heard::Publish(publish) => return Ok(Some(publish)),
+                Heard::Pong => {
+                    let ids = self.unheard.pop_front().unwrap_or_default();
+                    scene.judge().heard(ids);
+                }
+                Heard::SubAck(_) | Heard::Other(_) => {}
+            }
+        }
+        Ok(None)
     }
-    let (ids, packet_ids): (Vec<u64>, Vec<u16>) = entries.iter().copied().unzip();
-    scene.judge().acking(&ids);
-    client.ack(&packet_ids)?;
-    scene.judge().acked(&ids);
-    Ok(())
+
+    /// Sends PUBACKs and notes them; a ping follows, whose answer says that they were heard.
+    pub(crate) fn acknowledge(&mut self, scene: &Scene<'_>, entries: &[(u64, u16)]) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let (ids, packet_ids): (Vec<u64>, Vec<u16>) = entries.iter().copied().unzip();
+        scene.judge().acking(&ids);
+        self.client.ack(&packet_ids)?;
+        self.unheard.push_back(ids);
+        self.client.ping()
+    }
 }
 
 /// The owner, who adds and removes apps, and now and then a device with all that belongs to it.
