@@ -203,9 +203,14 @@ impl Judge {
                 let over = message.begun + Duration::from_secs(message.ttl_s.into()) < now + EXPIRING;
                 let ended = self.registrations[message.registration].removed != Asked::No;
                 let explained = message.ack.is_some() || over || ended;
-                if !explained && self.replaced(id) == Replaced::No {
-                    self.totals.lost += 1;
-                    self.complain(format!("DELETE of {} gave 404, but it was owed", self.describe(id)));
+                match message.successor {
+                    _ if explained || self.replaced(id) != Replaced::No => {}
+                    // It was never answered, and yet it has taken this one's place: so it is owed now.
+                    Some(successor) => self.message(successor).answered = Some(now),
+                    None => {
+                        self.totals.lost += 1;
+                        self.complain(format!("DELETE of {} gave 404, but it was owed", self.describe(id)));
+                    }
                 }
             }
             503 => self.totals.busy += 1,
