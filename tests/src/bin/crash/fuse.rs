@@ -48,12 +48,17 @@ impl Mounted {
         lock(&self.volume).off = true;
     }
 
-    /// The power is back. Nobody may have a file open: the kernel's memory must go too.
-    pub(crate) fn cut(&mut self, loss: &Loss) {
+    /// The power is back. Nobody may have a file open: the kernel's memory must go too. Whether a file of
+    /// the name `of` had something to lose.
+    pub(crate) fn cut(&mut self, loss: &Loss, of: &str) -> bool {
         self.unmount();
-        lock(&self.volume).cut(loss);
+        let mut volume = lock(&self.volume);
+        let hit = volume.has_unsynced(of);
+        volume.cut(loss);
+        drop(volume);
         let session = mount(&self.volume, &self.path).expect("what was mounted before can be mounted again");
         self.session = Some(session);
+        hit
     }
 
     /// Makes everything durable that is there.

@@ -18,6 +18,8 @@ pub(crate) struct Totals {
     pub(crate) damaged: u64,
     /// Starts that did not come to a ready line.
     pub(crate) failed_opens: u64,
+    /// Power cuts that came while the store had something to lose.
+    pub(crate) hits: u64,
     /// Messages that were owed and did not come.
     pub(crate) lost: u64,
     /// Starts, those included that were killed while they opened the store.
@@ -35,11 +37,11 @@ impl Totals {
     /// One line.
     pub(crate) fn line(&self, mode: &str) -> String {
         let Self { acks, answered, busy, checked, complaints, cycles, .. } = self;
-        let Self { damaged, failed_opens, lost, opens, returned, .. } = self;
+        let Self { damaged, failed_opens, hits, lost, opens, returned, .. } = self;
         format!(
-            "{mode}: {cycles} cycles, {answered} answered 201 ({busy} answered 503), {checked} checked, \
-             {lost} lost, {damaged} damaged, {returned} of {acks} committed acknowledgements and other ends \
-             came back, {failed_opens} of {opens} opens failed, {complaints} complaints"
+            "{mode}: {cycles} cycles ({hits} cuts took something), {answered} answered 201 ({busy} 503), \
+             {checked} checked, {lost} lost, {damaged} damaged, {returned} came back after their end \
+             ({acks} acknowledgements certain), {failed_opens} of {opens} opens failed, {complaints} complaints"
         )
     }
 }

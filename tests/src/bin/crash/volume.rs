@@ -39,7 +39,7 @@ type Names = BTreeMap<OsString, u64>;
 pub(crate) struct File {
     pub(crate) data: Vec<u8>,
     durable: Vec<u8>,
-    unsynced: Vec<(u64, Change)>,
+    unsynced: Vec<Change>,
 }
 
 #[derive(Clone, Debug)]
@@ -66,8 +66,6 @@ impl Change {
 /// The disk.
 #[derive(Debug)]
 pub(crate) struct Volume {
-    /// Changes so far: the last one is the one that is torn.
-    changes: u64,
     modes: BTreeMap<u64, u16>,
     next: u64,
     nodes: BTreeMap<u64, Node>,
@@ -79,7 +77,6 @@ impl Volume {
     pub(crate) fn new() -> Self {
         let root = Node::Directory { durable: Names::new(), names: Names::new() };
         Self {
-            changes: 0,
             modes: BTreeMap::from([(ROOT, 0o755)]),
             next: ROOT + 1,
             nodes: BTreeMap::from([(ROOT, root)]),
@@ -150,9 +147,8 @@ impl Volume {
 
     fn change(&mut self, number: u64, change: Change) -> bool {
         let Some(Node::File(file)) = self.nodes.get_mut(&number) else { return false };
-        self.changes += 1;
         change.apply(&mut file.data);
-        file.unsynced.push((self.changes, change));
+        file.unsynced.push(change);
         true
     }
 
@@ -161,12 +157,21 @@ impl Volume {
         match self.nodes.get_mut(&number) {
             Some(Node::Directory { durable, names }) => durable.clone_from(names),
             Some(Node::File(file)) => {
-                for (_, change) in file.unsynced.drain(..) {
+                for change in file.unsynced.drain(..) {
                     change.apply(&mut file.durable);
                 }
             }
             Some(Node::Link(_) | Node::Socket) | None => {}
         }
+    }
+
+    /// Whether a file of this name has content that is not durable yet.
+    pub(crate) fn has_unsynced(&self, name: &str) -> bool {
+        let files = self.nodes.keys().filter_map(|directory| self.find(*directory, OsStr::new(name)));
+        files.filter_map(|number| self.node(number)).any(|node| match node {
+            Node::File(file) => !file.unsynced.is_empty(),
+            Node::Directory { .. } | Node::Link(_) | Node::Socket => false,
+        })
     }
 
     /// Makes everything durable.
@@ -183,14 +188,13 @@ impl Volume {
         };
         // One way for the whole disk: what is left of the last write only, or of each.
         let scattered = torn.as_mut().is_some_and(|random| random.chance(34));
-        let last = self.nodes.values().filter_map(last_write).max();
         for node in self.nodes.values_mut() {
             match node {
                 Node::Directory { durable, names } => names.clone_from(durable),
                 Node::File(file) => {
                     let changes = std::mem::take(&mut file.unsynced);
                     if let Some(random) = &mut torn {
-                        tear(&changes, &mut file.durable, last, scattered, random);
+                        tear(&changes, &mut file.durable, scattered, random);
                     }
                     file.data.clone_from(&file.durable);
                 }
@@ -215,24 +219,13 @@ impl Volume {
     }
 }
 
-fn last_write(node: &Node) -> Option<u64> {
-    let Node::File(file) = node else { return None };
-    let writes = file.unsynced.iter().rev();
-    writes.filter(|(_, change)| matches!(change, Change::Write(..))).map(|(number, _)| *number).next()
-}
-
-/// Leaves something of changes that were not synced: of the last write a part, or noise; or, if they are
+/// Leaves something of a file's changes that were not synced: of the last write a part, or noise; or, if they are
 /// `scattered`, some whole ones and not others, since a disk writes in any order that it likes.
-fn tear(
-    changes: &[(u64, Change)],
-    durable: &mut Vec<u8>,
-    last: Option<u64>,
-    scattered: bool,
-    random: &mut Random,
-) {
-    for (number, change) in changes {
+fn tear(changes: &[Change], durable: &mut Vec<u8>, scattered: bool, random: &mut Random) {
+    let last = changes.iter().rposition(|change| matches!(change, Change::Write(..)));
+    for (number, change) in changes.iter().enumerate() {
         match change {
-            Change::Write(at, bytes) if Some(*number) == last => {
+            Change::Write(at, bytes) if Some(number) == last => {
                 let noisy = random.chance(40);
                 let kept = usize::try_from(random.below(bytes.len() as u64 + 1)).expect("a length");
                 let left = if noisy { random.bytes(bytes.len()) } else { bytes[..kept].to_vec() };

@@ -24,6 +24,8 @@ use crate::{
 
 /// Devices that stay: three that are there, the second on 3.1.1, and one that is absent.
 const BASE: usize = 4;
+/// The store's own file of records.
+const LOG: &str = "db";
 const SENDERS: usize = 3;
 /// Devices that are absent, those that come and go included, come after so many cycles.
 const ABSENCE: u64 = 6;
@@ -84,8 +86,7 @@ impl World {
             gateway.kill();
         }
         let totals = self.totals();
-        if let Some(mut disk) = self.disk.take() {
-            disk.cut(&Loss::Unsynced);
+        if let Some(disk) = self.disk.take() {
             disk.end();
         }
         if !totals.is_clean() {
@@ -251,7 +252,8 @@ impl World {
             Mode::Torn => Loss::Torn(self.random.split()),
         };
         if let Some(disk) = &mut self.disk {
-            disk.cut(&loss);
+            let hit = disk.cut(&loss, LOG);
+            self.judge().totals.hits += u64::from(hit);
         }
     }
 
