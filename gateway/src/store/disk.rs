@@ -105,7 +105,9 @@ impl Disk {
 
     /// Reads one value.
     pub(super) fn read(&self, key: &[u8]) -> io::Result<Option<sled::IVec>> {
-        self.with(|files| Ok(files.db.get(key)?))
+        let value = self.with(|files| Ok(files.db.get(key)?));
+        collect_garbage(1);
+        value
     }
 
     /// Shows every key and value, in order.
@@ -137,7 +139,7 @@ impl Disk {
             #[cfg(test)]
             Faults::strike(&self.faults.sync)?;
             files.log.sync_data()?;
-            collect_garbage();
+            collect_garbage(64);
             #[cfg(test)]
             self.faults.commits.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             Ok(())
@@ -202,9 +204,10 @@ impl Disk {
 
 /// Frees what sled has replaced. Its garbage collector does a little at every 128th operation, but
 /// counts a whole batch as one, and falls behind for ever: 4 KB stayed for each message written and
-/// deleted.
-fn collect_garbage() {
-    for _ in 0..64 {
+/// deleted. A thread that only reads keeps what it has replaced (whole pages, to a megabyte) until it
+/// does something again, so that whoever touches sled passes it on at once.
+fn collect_garbage(rounds: u32) {
+    for _ in 0..rounds {
         crossbeam_epoch::pin().flush();
     }
 }

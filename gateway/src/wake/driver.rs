@@ -114,8 +114,8 @@ impl Driver {
 
     fn deliver(&mut self, now: Moment, device: DeviceId, due: &[(MessageId, bool)]) {
         let mut items = Vec::with_capacity(due.len());
-        for &(id, redelivery) in due {
-            match self.body(id) {
+        for (&(id, redelivery), body) in due.iter().zip(self.bodies(due)) {
+            match body {
                 Ok(Some(message)) => {
                     let left = message.expires.saturating_duration_since(now.instant);
                     let remaining_s = u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
@@ -151,12 +151,17 @@ impl Driver {
         last.hand_over(consignment)
     }
 
-    fn body(&self, id: MessageId) -> Result<Option<Arc<PushMessage>>, NotStored> {
-        match self.fresh.get(&id) {
+    fn bodies(&self, due: &[(MessageId, bool)]) -> Vec<Result<Option<Arc<PushMessage>>, NotStored>> {
+        let body = |&(id, _): &(MessageId, bool)| match self.fresh.get(&id) {
             Some(message) => Ok(Some(Arc::clone(message))),
-            // A read of an SD card may take milliseconds: the worker's other tasks move on.
-            None => tokio::task::block_in_place(|| self.backlog.load(id)),
+            None => self.backlog.load(id),
+        };
+        if due.iter().all(|(id, _)| self.fresh.contains_key(id)) {
+            return due.iter().map(body).collect();
         }
+        // A read of an SD card may take milliseconds: the worker's other tasks move on meanwhile. Once
+        // for all of them, because each time may cost a thread.
+        tokio::task::block_in_place(|| due.iter().map(body).collect())
     }
 }
 
