@@ -36,14 +36,15 @@ pub async fn run(
                 match &report.event {
                     Event::Acked(ids) => settle(&ledger, &telemetry, ids, Phase::Acked),
                     Event::Taken(ids) => telemetry.count(Phase::Sent, ids.len() as u64),
-                    Event::Joined(window) => {
-                        tracing::debug!(device = %report.device, window = window.messages, "joined");
+                    Event::Joined(joined) => {
+                        let (network, window) = (&joined.network, joined.window.messages);
+                        tracing::debug!(device = %report.device, %network, window, "joined");
                     }
-                    Event::Left => tracing::debug!(device = %report.device, "left"),
+                    Event::Left(parting) => tracing::debug!(device = %report.device, ?parting, "left"),
                     Event::Turned(ids, why) => {
                         tracing::warn!(device = %report.device, messages = ids.len(), ?why, "turned back");
                     }
-                    Event::State(_) | Event::Stirred => {}
+                    Event::Pulse(_) | Event::State(_) | Event::Stirred => {}
                 }
                 // The planner ends last; if it has ended, so has everything.
                 if planner.send(report).await.is_err() {

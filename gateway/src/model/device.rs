@@ -1,5 +1,7 @@
 //! A paired distributor and what it says of itself.
 
+use std::{fmt, net::IpAddr};
+
 use serde::{Deserialize, Serialize};
 
 use super::{DeviceId, UnixTime, Urgency};
@@ -75,4 +77,54 @@ pub enum Power {
     Charging,
     /// On battery, and there is little left.
     Low,
+}
+
+/// The network that a device is connected through, as far as can be told from outside: the source's
+/// /24 (IPv4) or /48 (IPv6) prefix. What one network bears says nothing of another.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct NetworkName(Box<str>);
+
+impl NetworkName {
+    /// The network of a source address.
+    #[must_use]
+    pub fn of(source: IpAddr) -> Self {
+        match source.to_canonical() {
+            IpAddr::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                Self(format!("{a}.{b}.{c}.0/24").into())
+            }
+            IpAddr::V6(address) => {
+                let [a, b, c, ..] = address.segments();
+                Self(format!("{a:x}:{b:x}:{c:x}::/48").into())
+            }
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_a_prefix() {
+        for (source, network) in [
+            ("192.0.2.17", "192.0.2.0/24"),
+            ("::ffff:192.0.2.200", "192.0.2.0/24"),
+            ("2001:db8:7:1::9", "2001:db8:7::/48"),
+        ] {
+            assert_eq!(NetworkName::of(source.parse().unwrap()).as_str(), network);
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod registration;
 mod time;
 mod vapid;
 
-pub use device::{Device, DeviceState, Network, Power, Profile, Session};
+pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
 pub use endpoint::{EndpointToken, MessageToken};
 pub use id::{DeviceId, MessageId, RegistrationId};
 pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};

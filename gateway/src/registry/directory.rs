@@ -1,14 +1,18 @@
 //! What transports may ask.
 
-use std::{net::IpAddr, sync::PoisonError};
+use std::{net::IpAddr, sync::PoisonError, time::Duration};
 
 use super::{Refusal, Registry, credentials, throttle::Charged};
 use crate::{
-    model::{AppToken, DeviceId, Session},
+    model::{AppToken, DeviceId, NetworkName, Session},
     transport::{Directory, Future, Login, RegisterRefusal, RegisterRequest, RegisteredAs},
 };
 
 impl Directory for Registry {
+    fn keep_alive(&self, _: DeviceId, _: &NetworkName) -> Option<Duration> {
+        None
+    }
+
     /// The right secret is welcome however many wrong ones others have tried for the same device: only
     /// a source that was wrong too often is not listened to at all.
     fn login(&self, id: &str, secret: &[u8], source: IpAddr) -> Login {

@@ -103,7 +103,7 @@ async fn event<H: Harness, T>(harness: &mut H, wanted: impl Fn(&Event) -> Option
 
 async fn joined<H: Harness>(harness: &mut H) -> Window {
     harness.connect().await;
-    event(harness, |event| if let Event::Joined(window) = event { Some(*window) } else { None }).await
+    event(harness, |event| if let Event::Joined(joined) = event { Some(joined.window) } else { None }).await
 }
 
 async fn acked<H: Harness>(harness: &mut H, mut ids: Vec<u64>) {
@@ -118,7 +118,7 @@ async fn acked<H: Harness>(harness: &mut H, mut ids: Vec<u64>) {
 }
 
 async fn left<H: Harness>(harness: &mut H) {
-    event(harness, |event| (*event == Event::Left).then_some(())).await;
+    event(harness, |event| matches!(event, Event::Left(_)).then_some(())).await;
 }
 
 pub(crate) async fn a_device_that_is_not_there_is_absent<H: Harness>() {

@@ -2,15 +2,19 @@
 //!
 //! Rooms see this trait only; [`crate::registry`] implements it.
 
-use std::{net::IpAddr, pin::Pin};
+use std::{net::IpAddr, pin::Pin, time::Duration};
 
-use crate::model::{AppToken, DeviceId, Registration, Session, VapidKey};
+use crate::model::{AppToken, DeviceId, NetworkName, Registration, Session, VapidKey};
 
 /// An answer that has to wait for the disk.
 pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 
 /// Who is who. Reads answer at once from memory; writes answer when they are on disk.
 pub trait Directory: Send + Sync {
+    /// The keep-alive to ask of a device that connects from this network (MQTT 5.0: Server Keep Alive),
+    /// if one was learnt or is being tried; `None`: the device's own will do.
+    fn keep_alive(&self, device: DeviceId, network: &NetworkName) -> Option<Duration>;
+
     /// Checks a device's id and secret in constant time, throttled per source and per device.
     fn login(&self, id: &str, secret: &[u8], source: IpAddr) -> Login;
 

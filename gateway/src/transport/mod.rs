@@ -11,11 +11,16 @@ mod directory;
 pub mod fake;
 pub mod mqtt;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use directory::{Directory, Future, Login, RegisterRefusal, RegisterRequest, RegisteredAs};
 
-use crate::model::{AppToken, DeviceId, DeviceState, MessageId, MessageToken, PushMessage};
+use crate::model::{
+    AppToken, DeviceId, DeviceState, MessageId, MessageToken, NetworkName, Profile, PushMessage,
+};
 
 /// A protocol room.
 pub trait Transport: Send + Sync {
@@ -27,6 +32,14 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// [`Turned`]: nothing of the consignment was taken.
     fn hand_over(&self, consignment: Consignment) -> Result<(), Turned>;
+
+    /// Makes the connection of a device with [`Pulse::Gateway`] speak once, to keep it alive. Never waits.
+    ///
+    /// # Errors
+    /// [`Turned::Absent`] where there is no such device, or nothing that the room could send.
+    fn ping(&self, _device: DeviceId) -> Result<(), Turned> {
+        Err(Turned::Absent)
+    }
 
     /// The room's name: the `transport` of its devices.
     fn name(&self) -> &'static str;
@@ -77,6 +90,50 @@ pub struct Window {
     pub messages: u16,
 }
 
+/// How a device is there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Joined {
+    /// The network that it comes from.
+    pub network: NetworkName,
+    /// Who keeps the connection alive.
+    pub pulse: Pulse,
+    /// How much it may have in flight.
+    pub window: Window,
+}
+
+/// Who keeps an idle connection alive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pulse {
+    /// The device speaks when it has sent nothing for this long (MQTT: its keep-alive; a client that
+    /// pings by itself). Its ping is a contact, for which what can wait may wait.
+    Device(Duration),
+    /// The gateway has to, by [`Transport::ping`], after at most this long without a packet: the most
+    /// that the client bears. [`Duration::MAX`]: whatever the network bears.
+    Gateway(Duration),
+    /// Nobody: somebody else's business (XMPP: the server's).
+    Nobody,
+}
+
+/// How a device's connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Parting {
+    /// The device said good-bye or closed its end.
+    Closed,
+    /// The gateway closed it: shutdown, removal, take-over, a broken protocol. Tells nothing of the network.
+    Ended,
+    /// It fell silent: a keep-alive or an acknowledgement did not come in time, or the network broke it.
+    Lost,
+}
+
+/// How the gateway treats a device: told whenever it changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Plan {
+    /// The longest silence that its network is known, or now supposed, to bear.
+    pub keep_alive: Duration,
+    /// How long its messages may wait for company.
+    pub profile: Profile,
+}
+
 /// What a room has learnt of a device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Report {
@@ -96,9 +153,11 @@ pub enum Event {
     /// The device is able to receive from now on (for MQTT: connected *and* subscribed to pushes).
     /// Everything unsettled is to be handed over again. Sent again when the window changes or the
     /// device takes its own session over; implies that whatever was in flight is unsettled.
-    Joined(Window),
+    Joined(Joined),
     /// The device cannot receive any more; what was in flight is unsettled.
-    Left,
+    Left(Parting),
+    /// Who keeps the connection alive, and how, has changed since [`Event::Joined`].
+    Pulse(Pulse),
     /// What the device says of itself.
     State(DeviceState),
     /// The device's radio is up: it has just sent something.
@@ -114,6 +173,8 @@ pub enum Event {
 pub enum Notice {
     /// The device's credentials ended (removed or rotated): close its connection within a second.
     Expelled(DeviceId),
+    /// What the planner now does for this device; a room that can tells it (MQTT: `inbox/plan`).
+    Plan(DeviceId, Plan),
     /// A registration was revoked at the gateway: tell the device if it is there.
     Unregistered(DeviceId, AppToken),
 }

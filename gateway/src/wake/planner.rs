@@ -64,14 +64,14 @@ impl Planner {
         let Report { at, device, ref event } = *report;
         match event {
             Event::Acked(ids) => self.on_line(device, |line| ids.iter().for_each(|&id| line.settle(id))),
-            Event::Joined(window) => {
-                self.lines.entry(device).or_default().join(*window);
+            Event::Joined(joined) => {
+                self.lines.entry(device).or_default().join(joined.window);
                 self.changed.insert(device);
             }
-            Event::Left => self.on_line(device, Line::leave),
+            Event::Left(_) => self.on_line(device, Line::leave),
             Event::Turned(ids, why) => self.on_turned(at, device, ids, *why),
             // Nothing waits for a contact while everything is due at once.
-            Event::State(_) | Event::Stirred | Event::Taken(_) => {}
+            Event::Pulse(_) | Event::State(_) | Event::Stirred | Event::Taken(_) => {}
         }
     }
 

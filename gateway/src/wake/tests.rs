@@ -1,17 +1,25 @@
 //! Timetables: what happens when, and which wakes come of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 
 use super::{Order, Planner};
 use crate::{
-    model::{DeviceId, MessageId, Pending, RegistrationId, Urgency},
-    transport::{Event, Report, Turned, Window},
+    model::{DeviceId, MessageId, NetworkName, Pending, RegistrationId, Urgency},
+    transport::{Event, Joined, Parting, Pulse, Report, Turned, Window},
 };
 
 const PHONE: DeviceId = DeviceId(7);
 const WIDE: Window = Window { bytes: 100_000, messages: 100 };
+
+fn joined(window: Window) -> Event {
+    let network = NetworkName::of(Ipv4Addr::LOCALHOST.into());
+    Event::Joined(Joined { network, pulse: Pulse::Nobody, window })
+}
 
 /// A planner and a clock; reads like a schedule.
 struct World {
@@ -55,7 +63,7 @@ impl World {
     }
 
     fn joins(&mut self) -> &mut Self {
-        self.report(Event::Joined(WIDE))
+        self.report(joined(WIDE))
     }
 
     fn acks(&mut self, ids: &[u64]) -> &mut Self {
@@ -113,14 +121,14 @@ fn what_waits_goes_in_one_wake_when_the_device_joins() {
 fn the_unacknowledged_comes_again_in_order_and_marked() {
     let mut world = World::new();
     world.at(0).joins().push(1).push(2).push(3).expect_wake(&[1, 2, 3]);
-    world.at(1).acks(&[2]).report(Event::Left).push(4).expect_nothing();
+    world.at(1).acks(&[2]).report(Event::Left(Parting::Closed)).push(4).expect_nothing();
     world.at(9).joins().expect_wake(&[-1, -3, 4]);
 }
 
 #[test]
 fn a_window_is_filled_and_refilled_by_acknowledgements() {
     let mut world = World::new();
-    world.at(0).report(Event::Joined(Window { bytes: 100_000, messages: 2 }));
+    world.at(0).report(joined(Window { bytes: 100_000, messages: 2 }));
     world.push(1).push(2).push(3).push(4).expect_wake(&[1, 2]).expect_nothing();
     world.at(1).acks(&[2]).expect_wake(&[3]);
     world.at(2).acks(&[1, 3]).expect_wake(&[4]);
@@ -129,11 +137,11 @@ fn a_window_is_filled_and_refilled_by_acknowledgements() {
 #[test]
 fn a_window_of_bytes_holds_one_message_at_least() {
     let mut world = World::new();
-    world.at(0).report(Event::Joined(Window { bytes: 1500, messages: 20 }));
+    world.at(0).report(joined(Window { bytes: 1500, messages: 20 }));
     world.push(1).push(2).expect_wake(&[1]);
     world.at(1).acks(&[1]).expect_wake(&[2]);
     let mut world = World::new();
-    world.at(0).report(Event::Joined(Window { bytes: 10, messages: 20 })).push(1).expect_wake(&[1]);
+    world.at(0).report(joined(Window { bytes: 10, messages: 20 })).push(1).expect_wake(&[1]);
 }
 
 #[test]
@@ -161,7 +169,7 @@ fn ttl_zero_goes_at_once_or_never() {
     let mut world = World::new();
     world.at(0).push_ttl(1, 0).expect_expired(&[1]);
     world.at(1).joins().push_ttl(2, 0).expect_wake(&[2]);
-    world.at(2).report(Event::Left).expect_expired(&[2]);
+    world.at(2).report(Event::Left(Parting::Closed)).expect_expired(&[2]);
     world.at(3).joins().expect_nothing();
 }
 
@@ -170,7 +178,7 @@ fn the_withdrawn_is_not_delivered_and_not_redelivered() {
     let mut world = World::new();
     world.at(0).push(1).withdraw(1).joins().expect_nothing();
     world.at(1).push(2).expect_wake(&[2]);
-    world.at(2).withdraw(2).report(Event::Left).joins().expect_nothing();
+    world.at(2).withdraw(2).report(Event::Left(Parting::Closed)).joins().expect_nothing();
 }
 
 #[test]
@@ -192,20 +200,27 @@ fn what_is_too_large_waits_for_the_next_session_and_holds_up_nobody() {
     let mut world = World::new();
     world.at(0).joins().push(1).push(2).expect_wake(&[1, 2]);
     world.report(Event::Turned(vec![MessageId(1)], Turned::TooLarge)).push(3).expect_wake(&[3]);
-    world.at(5).report(Event::Left).joins().expect_wake(&[1, -2, -3]);
+    world.at(5).report(Event::Left(Parting::Closed)).joins().expect_wake(&[1, -2, -3]);
 }
 
 #[test]
 fn a_late_acknowledgement_settles_what_waits_again() {
     let mut world = World::new();
     world.at(0).joins().push(1).expect_wake(&[1]);
-    world.at(1).report(Event::Left).acks(&[1]).joins().expect_nothing();
+    world.at(1).report(Event::Left(Parting::Closed)).acks(&[1]).joins().expect_nothing();
 }
 
 #[test]
 fn a_device_that_is_gone_costs_no_memory() {
     let mut world = World::new();
-    world.at(0).joins().push(1).expect_wake(&[1]).acks(&[1]).report(Event::Left).expect_nothing();
+    world
+        .at(0)
+        .joins()
+        .push(1)
+        .expect_wake(&[1])
+        .acks(&[1])
+        .report(Event::Left(Parting::Closed))
+        .expect_nothing();
     assert_eq!(format!("{:?}", world.planner).matches("Line {").count(), 0);
 }
 
@@ -260,12 +275,12 @@ proptest! {
                 Step::Join(messages) => {
                     flying.clear();
                     window = Some(messages);
-                    world.report(Event::Joined(Window { bytes: 1_000_000, messages }));
+                    world.report(joined(Window { bytes: 1_000_000, messages }));
                 }
                 Step::Leave => {
                     flying.clear();
                     window = None;
-                    world.report(Event::Left);
+                    world.report(Event::Left(Parting::Closed));
                 }
                 Step::Pass(seconds) => {
                     second += seconds;

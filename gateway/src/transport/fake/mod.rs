@@ -5,15 +5,16 @@
 
 use std::{
     collections::HashMap,
+    net::Ipv4Addr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::mpsc;
 
-use super::{Consignment, Event, Item, Notice, Report, Transport, Turned, Window};
+use super::{Consignment, Event, Item, Joined, Notice, Parting, Pulse, Report, Transport, Turned, Window};
 use crate::{
     clock::SharedClock,
-    model::{DeviceId, MessageId},
+    model::{DeviceId, MessageId, NetworkName},
 };
 
 /// The scripted room.
@@ -68,13 +69,14 @@ impl FakeRoom {
     /// The device comes, or comes again.
     pub fn join(&self, device: DeviceId, window: Window) {
         self.state().devices.insert(device, Desk { flying: Vec::new(), window });
-        self.report(device, Event::Joined(window));
+        let network = NetworkName::of(Ipv4Addr::LOCALHOST.into());
+        self.report(device, Event::Joined(Joined { network, pulse: Pulse::Nobody, window }));
     }
 
     /// The device goes.
     pub fn leave(&self, device: DeviceId) {
         if self.state().devices.remove(&device).is_some() {
-            self.report(device, Event::Left);
+            self.report(device, Event::Left(Parting::Closed));
         }
     }
 
@@ -132,7 +134,7 @@ impl Transport for FakeRoom {
     fn tell(&self, notice: Notice) {
         let expelled = match &notice {
             Notice::Expelled(device) => Some(*device),
-            Notice::Unregistered(..) => None,
+            Notice::Plan(..) | Notice::Unregistered(..) => None,
         };
         self.state().notices.push(notice);
         if let Some(device) = expelled {

@@ -22,8 +22,8 @@ use super::{
     wire::ReplyTo,
 };
 use crate::{
-    model::{DeviceId, MessageId, Session as Durable},
-    transport::{Directory, Event, Report, Turned},
+    model::{DeviceId, MessageId, NetworkName, Session as Durable},
+    transport::{Directory, Event, Joined, Parting, Pulse, Report, Turned},
 };
 
 /// Bytes read at once: what devices send is short, and this is held by every idle connection.
@@ -74,9 +74,9 @@ struct Place {
 
 impl Place {
     /// Gives the seat up in good order.
-    async fn leave(self) {
+    async fn leave(self, parting: Parting) {
         if self.seat.set_joined(false) {
-            self.room.report(self.seat.device, Event::Left).await;
+            self.room.report(self.seat.device, Event::Left(parting)).await;
         }
     }
 }
@@ -88,7 +88,7 @@ impl Drop for Place {
         if self.seat.set_joined(false) {
             // Only when the task has panicked. A full channel cannot be waited for here.
             let at = self.room.clock.moment().instant;
-            let left = Report { at, device: self.seat.device, event: Event::Left };
+            let left = Report { at, device: self.seat.device, event: Event::Left(Parting::Ended) };
             if self.room.reports.try_send(left).is_err() {
                 tracing::error!(device = %self.seat.device, "that a device has left could not be reported");
             }
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Some((link, restore(&room, &admission).await?))
         };
         let Some((link, admitted)) = admitted.await else {
-            place.leave().await;
+            place.leave(Parting::Ended).await;
             return self.turn_away().await;
         };
         let link = place.link.insert(link);
@@ -177,7 +177,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             tracing::warn!(%device, "an ended session could not be forgotten");
         }
         // The seat first, then the last words: nobody waits for a peer that does not read.
-        place.leave().await;
+        place
+            .leave(match (ending, intact) {
+                (Some(_), _) => Parting::Ended,
+                (None, true) => Parting::Closed,
+                (None, false) => Parting::Lost,
+            })
+            .await;
         let farewell = async {
             if intact && !last_words.is_empty() {
                 stream.write_all(&last_words).await?;
@@ -293,7 +299,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             room.report(device, Event::State(state)).await;
         }
         if out.joined == Some(false) && seat.set_joined(false) {
-            room.report(device, Event::Left).await;
+            room.report(device, Event::Left(Parting::Closed)).await;
         }
         if !out.bytes.is_empty() && !self.write(&out.bytes, occupant).await {
             return Err(false);
@@ -302,7 +308,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             // Whatever was in flight before is to be handed over again.
             seat.set_joined(false);
             seat.set_joined(true);
-            room.report(device, Event::Joined(seat.window())).await;
+            let joined = Joined {
+                network: NetworkName::of(self.session.source()),
+                pulse: Pulse::Device(self.session.keep_alive()),
+                window: seat.window(),
+            };
+            room.report(device, Event::Joined(joined)).await;
         }
         if !out.sent.is_empty() {
             room.report(device, Event::Taken(out.sent)).await;

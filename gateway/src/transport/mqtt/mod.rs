@@ -236,6 +236,8 @@ impl Transport for MqttRoom {
                     seat.end(Ending::Expelled);
                 }
             }
+            // The next connection is asked for the plan's keep-alive.
+            Notice::Plan(..) => {}
             Notice::Unregistered(device, token) => {
                 if let Some(seat) = self.seats.of(device) {
                     seat.tell(Mail::Unregistered(token));

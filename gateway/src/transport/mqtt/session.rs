@@ -345,7 +345,7 @@ impl Session {
 
     /// One and a half times the keep-alive (MQTT 5.0 §3.1.2.10).
     fn patience(&self) -> Duration {
-        Duration::from_secs(self.keep_alive.into()) * 3 / 2
+        self.keep_alive() * 3 / 2
     }
 
     /// Acts on what is overdue.
@@ -370,6 +370,16 @@ impl Session {
     /// The device, once it is admitted.
     pub(super) fn device(&self) -> DeviceId {
         self.device
+    }
+
+    /// Where it connects from.
+    pub(super) fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// After so long without a packet of its own the client speaks.
+    pub(super) fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.keep_alive.into())
     }
 
     /// The largest packet that the client takes.

@@ -17,7 +17,9 @@ use super::raw::PATIENCE;
 use crate::{
     clock::SystemClock,
     config::MqttConfig,
-    model::{AppToken, DeviceId, EndpointToken, Registration, RegistrationId, Session, UnixTime},
+    model::{
+        AppToken, DeviceId, EndpointToken, NetworkName, Registration, RegistrationId, Session, UnixTime,
+    },
     transport::{
         Directory, Event, Future, Login, RegisterRefusal, RegisterRequest, RegisteredAs, Report,
         mqtt::{BoundRoom, Limits, MqttRoom, RouterDied, seat::lock},
@@ -94,6 +96,10 @@ impl Directory for TestDirectory {
                 },
             })
         })
+    }
+
+    fn keep_alive(&self, _: DeviceId, _: &NetworkName) -> Option<Duration> {
+        None
     }
 
     fn save_session(
@@ -175,7 +181,7 @@ impl House {
     }
 
     pub(crate) async fn left(&mut self) {
-        self.event(|event| (*event == Event::Left).then_some(())).await;
+        self.event(|event| matches!(event, Event::Left(_)).then_some(())).await;
     }
 
     pub(crate) async fn joined(&mut self) {
