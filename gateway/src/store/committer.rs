@@ -24,6 +24,11 @@ use crate::model::PushMessage;
 /// in it lies elsewhere, and only our fdatasync makes that true: a batch must not fill many segments.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Deletions in one batch. sled keeps whatever a batch has replaced until its end, and a batch is applied
+/// in no order: thousands of deletions would read and copy the same pages of a dozen messages again and
+/// again, and hold every copy (half a gigabyte for 70,000).
+pub(super) const BATCH_DELETIONS: usize = 256;
+
 /// How long the first message after a rest waits for its batch. Delivery has begun and needs the same few
 /// cores as the write: it goes first, and what a device acknowledges meanwhile is never written.
 const HEAD_START: Duration = Duration::from_micros(100);
@@ -192,7 +197,7 @@ impl State {
     /// account goes at once, and a message takes the one that it replaces along.
     fn take(&mut self) -> Job {
         let mut job = Job {
-            deletions: std::mem::take(&mut self.deletions),
+            deletions: self.take_deletions(),
             undo: std::mem::take(&mut self.queue.undo),
             waiters: std::mem::take(&mut self.queue.waiters),
             writes: std::mem::take(&mut self.queue.writes),
@@ -224,6 +229,15 @@ impl State {
         }
         self.busy = true;
         job
+    }
+
+    /// The oldest, because they lie together.
+    fn take_deletions(&mut self) -> Vec<u64> {
+        if self.deletions.len() > BATCH_DELETIONS {
+            self.deletions.sort_unstable();
+        }
+        let later = self.deletions.split_off(self.deletions.len().min(BATCH_DELETIONS));
+        std::mem::replace(&mut self.deletions, later)
     }
 
     fn has_work(&self) -> bool {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Arrival, NotStored, Waiter,
-    committer::Pace,
+    committer::{BATCH_DELETIONS, Pace},
     disk::Disk,
     recovery::Repair,
     registers::{AccountUndo, Registers},
@@ -218,7 +218,7 @@ impl State {
             || !queue.messages.is_empty()
             || !queue.writes.is_empty()
             || !queue.waiters.is_empty()
-            || self.deletions.len() >= QUEUE_LENGTH
+            || self.deletions.len() >= BATCH_DELETIONS
     }
 
     /// Whether arrivals wait for room in the planner's channel.
