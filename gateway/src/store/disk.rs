@@ -19,7 +19,7 @@ use nix::{
 use super::OpenError;
 
 /// sled's page cache; what waits lies on disk, and most messages leave before they are read back.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
 
 /// What a probe writes before the database is tried again: more than sled needs to open.
 const PROBE_BYTES: usize = 1 << 20;
