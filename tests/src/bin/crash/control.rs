@@ -77,17 +77,39 @@ impl Controls {
         self.normal.check();
     }
 
+    /// What they have shown.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let Self { full, normal } = self;
+        Verdict { full: (full.lost, full.total), normal: (normal.lost, normal.total) }
+    }
+}
+
+/// What the controls lost, of how many.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Verdict {
+    full: (u64, u64),
+    normal: (u64, u64),
+}
+
+impl Verdict {
+    /// Another job's figures join these.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (own, other) in [(&mut self.full, other.full), (&mut self.normal, other.normal)] {
+            *own = (own.0 + other.0, own.1 + other.1);
+        }
+    }
+
     /// The one that promises has lost nothing, the other one something.
-    pub(crate) fn is_fit(&self) -> bool {
-        self.full.total > 0 && self.full.lost == 0 && self.normal.lost > 0
+    pub(crate) fn is_fit(self) -> bool {
+        self.full.1 > 0 && self.full.0 == 0 && self.normal.0 > 0
     }
 
     /// One line.
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn line(self) -> String {
         let Self { full, normal } = self;
         format!(
             "controls: SQLite WAL FULL lost {} of {}, SQLite WAL NORMAL lost {} of {}",
-            full.lost, full.total, normal.lost, normal.total
+            full.0, full.1, normal.0, normal.1
         )
     }
 }

@@ -15,6 +15,9 @@ use crate::{http::Answer, mqtt::Publish, random::Random, totals::Totals};
 const ACK_SURE: Duration = Duration::from_millis(2500);
 /// What the gateway has learnt so long before it was asked to stop, it has understood.
 const HEARD: Duration = Duration::from_secs(1);
+/// A message whose TTL ended so long before its device came must not be seen: 201 is a little later than
+/// acceptance.
+const EXPIRED: Duration = Duration::from_secs(2);
 /// A message whose TTL ends within this may or may not be seen: a check takes its time.
 const EXPIRING: Duration = Duration::from_secs(30);
 
@@ -242,10 +245,14 @@ impl Judge {
         let before = |end: Asked| matches!(end, Asked::Done(at) if at < since);
         let acked = message.ack.and_then(|ack| ack.committed).is_some_and(|at| at < since);
         let replaced = matches!(self.replaced(id), Replaced::Since(at) if at < since);
+        let over = Duration::from_secs(message.ttl_s.into()) + EXPIRED;
+        let expired = message.answered.is_some_and(|at| at + over < since);
         let volatile = message.ttl_s == 0 && message.generation < self.generation;
-        if before(message.cancelled) || before(registration.removed) || acked || replaced || volatile {
+        let ended = before(message.cancelled) || before(registration.removed);
+        if ended || acked || replaced || volatile || expired {
             self.totals.returned += 1;
-            let why = format!("cancelled {:?} acked {acked} replaced {replaced}", message.cancelled);
+            let cancelled = message.cancelled;
+            let why = format!("cancelled {cancelled:?} acked {acked} replaced {replaced} expired {expired}");
             let described = self.describe(id);
             self.complain(format!("{described} came back: {why}, registration {:?}", registration.removed));
         }

@@ -27,10 +27,16 @@ mod totals;
 mod volume;
 mod world;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+};
 
 use clap::{Parser, ValueEnum};
 
+use control::Verdict;
+use totals::Totals;
 use world::World;
 
 /// Kills the gateway under load and checks that it has kept every promise.
@@ -46,6 +52,9 @@ struct Args {
     /// After how many cycles to begin with an empty state directory.
     #[arg(long, default_value_t = 25)]
     fresh: u64,
+    /// How many gateways, each with a disk and a log of its own, share the cycles.
+    #[arg(long, default_value_t = 1)]
+    jobs: u64,
     /// What is lost besides the process.
     #[arg(long, value_enum, default_value_t = Mode::Kill)]
     mode: Mode,
@@ -68,21 +77,26 @@ enum Mode {
 fn main() -> ExitCode {
     let args = Args::parse();
     let name = format!("{:?}", args.mode).to_lowercase();
-    let mut world = match World::new(&args) {
-        Ok(world) => world,
+    let jobs = args.jobs.clamp(1, args.cycles.max(1));
+    let worlds: std::io::Result<Vec<World>> =
+        (0..jobs).map(|job| World::new(&args, args.seed.wrapping_add(job << 32))).collect();
+    let worlds = match worlds {
+        Ok(worlds) => worlds,
         Err(error) => {
             println!("SKIPPED {name}: no FUSE here ({error}); skipped: {} cycles", args.cycles);
             return ExitCode::SUCCESS;
         }
     };
-    for cycle in 1..=args.cycles {
-        world.cycle(cycle);
-        if cycle % 10 == 0 {
-            println!("{}", world.totals().line(&name));
+    let sum = Mutex::new((Totals::default(), None));
+    std::thread::scope(|scope| {
+        for (job, world) in (0..).zip(worlds) {
+            let share = args.cycles / jobs + u64::from(job < args.cycles % jobs);
+            let (sum, name) = (&sum, &name);
+            scope.spawn(move || run(world, share, name, sum));
         }
-    }
-    let (totals, controls) = world.end();
-    println!("{} (seed {})", totals.line(&name), args.seed);
+    });
+    let (totals, controls) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{} (seed {}, {jobs} side by side)", totals.line(&name), args.seed);
     let mut fit = true;
     if let Some(controls) = controls {
         println!("{}", controls.line());
@@ -91,5 +105,23 @@ fn main() -> ExitCode {
             println!("UNFIT: the controls do not show what they must; nothing that was found counts");
         }
     }
-    if totals.is_clean() && fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    // A thread that has panicked has not done its share.
+    let complete = totals.cycles == args.cycles;
+    if totals.is_clean() && complete && fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A share of the cycles, in a world of its own.
+fn run(mut world: World, cycles: u64, name: &str, sum: &Mutex<(Totals, Option<Verdict>)>) {
+    for cycle in 1..=cycles {
+        world.cycle(cycle);
+        if cycle % 10 == 0 {
+            println!("{}", world.totals().line(name));
+        }
+    }
+    let (totals, verdict) = world.end();
+    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+    sum.0.add(totals);
+    if let Some(verdict) = verdict {
+        sum.1.get_or_insert_default().add(verdict);
+    }
 }

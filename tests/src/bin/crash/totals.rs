@@ -29,6 +29,24 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
+    /// Another job's figures join these.
+    pub(crate) fn add(&mut self, other: Self) {
+        let Self { acks, answered, busy, checked, complaints, cycles, damaged, .. } = other;
+        let Self { failed_opens, hits, lost, opens, returned, .. } = other;
+        self.acks += acks;
+        self.answered += answered;
+        self.busy += busy;
+        self.checked += checked;
+        self.complaints += complaints;
+        self.cycles += cycles;
+        self.damaged += damaged;
+        self.failed_opens += failed_opens;
+        self.hits += hits;
+        self.lost += lost;
+        self.opens += opens;
+        self.returned += returned;
+    }
+
     /// Nothing was wrong.
     pub(crate) fn is_clean(&self) -> bool {
         self.complaints == 0 && self.failed_opens == 0 && self.lost == 0 && self.damaged == 0

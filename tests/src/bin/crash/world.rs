@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     Args, Mode, check,
-    control::Controls,
+    control::{Controls, Verdict},
     fuse::Mounted,
     judge::{Asked, Judge},
     load::{self, Scene, Sender},
@@ -48,7 +48,7 @@ pub(crate) struct World {
 
 impl World {
     /// An error: this machine has no FUSE for us.
-    pub(crate) fn new(args: &Args) -> io::Result<Self> {
+    pub(crate) fn new(args: &Args, seed: u64) -> io::Result<Self> {
         let home = tempfile::Builder::new().prefix("crash-").tempdir().expect("a temporary directory");
         let disk = match args.mode {
             Mode::Kill => None,
@@ -68,10 +68,10 @@ impl World {
             fresh: args.fresh.max(1),
             gateway: None,
             home,
-            judge: Mutex::new(Judge::new(args.seed, Totals::default())),
+            judge: Mutex::new(Judge::new(seed, Totals::default())),
             mode: args.mode,
             place,
-            random: Random::new(args.seed),
+            random: Random::new(seed),
             senders: Vec::new(),
         })
     }
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// The figures, and those of the controls.
-    pub(crate) fn end(mut self) -> (Totals, Option<Controls>) {
+    pub(crate) fn end(mut self) -> (Totals, Option<Verdict>) {
         if let Some(gateway) = self.gateway.take() {
             gateway.kill();
         }
@@ -93,7 +93,7 @@ impl World {
             // What was wrong can be looked at.
             println!("kept: {}", self.home.keep().display());
         }
-        (totals, self.controls)
+        (totals, self.controls.as_ref().map(Controls::verdict))
     }
 
     /// One cycle.
