@@ -25,6 +25,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 mod binary;
+mod disk;
 mod foreign;
 mod gateway;
 mod http;
@@ -34,6 +35,7 @@ mod wait;
 mod webpush;
 
 pub use binary::{target_dir, workspace};
+pub use disk::{Fault, Loss, Mounted, Random};
 pub use foreign::{Foreign, Output, run, run_with_input};
 pub use gateway::{Builder, Device, Gateway};
 pub use http::{Request, Response, raw};

@@ -266,6 +266,10 @@ fn open_locked(state: &Path, lock: Flock<File>) -> Result<Files, (OpenError, Flo
             let log = path.join("db");
             let file = OpenOptions::new().read(true).write(true).open(&log);
             let file = file.map_err(|error| io_error(&log, &error))?;
+            // sled has renamed a new snapshot into place and zeroed the segments that it makes superfluous.
+            // Without that snapshot the gap where they were looks like the end of the log, and everything
+            // behind it would be dropped: its name must be safe before our first fdatasync makes the zeros so.
+            File::open(&path).and_then(|dir| dir.sync_all()).map_err(|error| io_error(&path, &error))?;
             Ok((db, file))
         });
     match opened {
@@ -274,8 +278,9 @@ fn open_locked(state: &Path, lock: Flock<File>) -> Result<Files, (OpenError, Flo
     }
 }
 
-/// Makes the directory, and sweeps what a kill during the writing of a snapshot left behind: sled would
-/// take it for a snapshot, and never open again.
+/// Makes the directory, and sweeps what a kill left behind while sled wrote it. An unfinished snapshot it would
+/// take for a snapshot, an unfinished `conf` for settings, and never open again. `conf` holds nothing but
+/// the settings of [`open_sled`], and is written again from them.
 fn prepare(path: &Path) -> io::Result<()> {
     create_dir(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
@@ -287,8 +292,18 @@ fn prepare(path: &Path) -> io::Result<()> {
             tracing::info!(file = %entry.path().display(), "removing an unfinished snapshot");
             std::fs::remove_file(entry.path())?;
         }
+        if name == "conf" && !is_whole_conf(&std::fs::read(entry.path())?) {
+            tracing::info!(file = %entry.path().display(), "removing an unfinished file of settings");
+            std::fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
+}
+
+/// `conf` ends in the CRC-32 of what comes before, written after it by a second write.
+fn is_whole_conf(conf: &[u8]) -> bool {
+    conf.split_last_chunk::<4>()
+        .is_some_and(|(rest, sum)| rest.len() > 4 && crc32fast::hash(rest).to_le_bytes() == *sum)
 }
 
 /// Opens sled: once more after an error, which may be a passing one (sled truncates its file from two

@@ -51,6 +51,23 @@ fn an_unfinished_snapshot_is_swept() {
 }
 
 #[test]
+fn unfinished_settings_of_sled_are_written_again() {
+    let world = World::new();
+    let id = world.stored(push("x"));
+    let (mut dir, mut clock) = world.close();
+    let path = dir.path().join("db/conf");
+    let whole = std::fs::read(&path).expect("readable");
+    // sled writes them in two parts: the second is their checksum.
+    for length in 0..whole.len() {
+        std::fs::write(&path, &whole[..length]).expect("written");
+        let world = World::open(Arc::clone(&dir), clock);
+        assert_eq!(world.ids(), [id.0], "cut off at {length}");
+        assert_eq!(std::fs::read(&path).expect("readable"), whole);
+        (dir, clock) = world.close();
+    }
+}
+
+#[test]
 fn a_damaged_snapshot_is_moved_away() {
     let world = World::new();
     let id = world.stored(push("x"));

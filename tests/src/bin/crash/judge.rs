@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{http::Answer, mqtt::Publish, random::Random, totals::Totals};
+use harness::Random;
+
+use crate::{http::Answer, mqtt::Publish, totals::Totals};
 
 /// Deletions may wait two seconds for company, and an acknowledgement has a way to go on a busy machine:
 /// a 201 that was asked for so much later proves that it is on disk.

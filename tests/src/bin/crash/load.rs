@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use harness::Random;
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
     judge::{Asked, Device, Judge, Registration},
     mqtt::{Heard, Mqtt, Publish},
     process::Control,
-    random::Random,
 };
 
 /// How long a device listens before it looks at what else there is to do.

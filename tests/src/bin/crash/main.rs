@@ -16,15 +16,12 @@
 
 mod check;
 mod control;
-mod fuse;
 mod http;
 mod judge;
 mod load;
 mod mqtt;
 mod process;
-mod random;
 mod totals;
-mod volume;
 mod world;
 
 use std::{

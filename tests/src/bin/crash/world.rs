@@ -8,18 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use harness::{Loss, Mounted, Random};
 use tempfile::TempDir;
 
 use crate::{
     Args, Mode, check,
     control::{Controls, Verdict},
-    fuse::Mounted,
     judge::{Asked, Judge},
     load::{self, Scene, Sender},
     process::{Gateway, Place},
-    random::Random,
     totals::Totals,
-    volume::Loss,
 };
 
 /// Devices that stay: three that are there, the second on 3.1.1, and one that is absent.
@@ -108,10 +106,18 @@ impl World {
         if let Some(controls) = &mut self.controls {
             controls.check();
         }
+        let before = self.home.path().join("before");
+        std::fs::remove_dir_all(&before).ok();
+        self.keep(&before);
+        let complaints = self.totals().complaints;
         if !self.start() {
             return;
         }
         self.check(cycle % ABSENCE == 0);
+        if self.totals().complaints > complaints {
+            // What the gateway found when it started can be looked at; the first of them says most.
+            std::fs::rename(&before, self.home.path().join(format!("wrong-{cycle}"))).ok();
+        }
     }
 
     fn judge(&mut self) -> &mut Judge {
@@ -127,7 +133,7 @@ impl World {
         let before = std::mem::replace(&mut self.place.state, root.join(format!("state-{cycle}")));
         // What lies there is not needed any more; the first time there is nothing.
         std::fs::remove_dir_all(before).ok();
-        let (totals, seed) = (self.totals(), self.random.next());
+        let (totals, seed) = (self.totals(), self.random.number());
         self.judge = Mutex::new(Judge::new(seed, totals));
         self.senders = (0..SENDERS).map(Sender::new).collect();
         self.stumble(50);
@@ -174,7 +180,11 @@ impl World {
     /// Copies a database that did not open to where it survives the run.
     fn keep_evidence(&self) {
         let to = self.home.path().join(format!("failed-{}", self.totals().failed_opens));
-        if let Err(error) = copy(&self.place.state, &to) {
+        self.keep(&to);
+    }
+
+    fn keep(&self, to: &Path) {
+        if let Err(error) = copy(&self.place.state, to) {
             eprintln!("cannot keep {}: {error}", to.display());
         }
     }
@@ -187,7 +197,7 @@ impl World {
         };
         let in_order = self.random.chance(12);
         let mut random = self.random.clone();
-        self.random.next();
+        self.random.number();
         if let Some(controls) = &mut self.controls {
             controls.start();
         }

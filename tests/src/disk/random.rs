@@ -2,20 +2,22 @@
 
 /// xorshift64*.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Begins at `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         // Neighbouring seeds must not give neighbouring sequences, and zero would stay zero.
         let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..8 {
-            random.next();
+            random.number();
         }
         random
     }
 
     /// Any number.
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -23,25 +25,25 @@ impl Random {
     }
 
     /// From 0 to `end`, `end` itself excluded.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 16) % end.max(1)
+    pub fn below(&mut self, end: u64) -> u64 {
+        (self.number() >> 16) % end.max(1)
     }
 
     /// True in `percent` of a hundred cases.
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// A generator of its own, for another thread.
-    pub(crate) fn split(&mut self) -> Self {
-        Self::new(self.next())
+    pub fn split(&mut self) -> Self {
+        Self::new(self.number())
     }
 
     /// Bytes that no compression shortens.
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
+            bytes.extend_from_slice(&self.number().to_le_bytes());
         }
         bytes.truncate(length);
         bytes

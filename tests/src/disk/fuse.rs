@@ -15,7 +15,7 @@ use fuser::{
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::volume::{File, Loss, Node, Volume};
+use super::volume::{Fault, File, Loss, Node, Volume};
 
 /// Nobody else changes this disk, so the kernel may remember names and sizes until it is unmounted.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const SYNC: Duration = Duration::from_micros(1500);
 
 /// A disk that is mounted.
 #[derive(Debug)]
-pub(crate) struct Mounted {
+pub struct Mounted {
     path: PathBuf,
     session: Option<BackgroundSession>,
     volume: Arc<Mutex<Volume>>,
@@ -32,25 +32,31 @@ pub(crate) struct Mounted {
 
 impl Mounted {
     /// Mounts an empty disk at a directory that is made for it. An error: this machine does not let us.
-    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+    pub fn new(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         let volume = Arc::new(Mutex::new(Volume::new()));
         let session = Some(mount(&volume, path)?);
         Ok(Self { path: path.to_owned(), session, volume })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// From now on something is wrong with it; `None`: the cause is gone.
+    pub fn fail(&self, fault: Option<Fault>) {
+        lock(&self.volume).fault = fault;
+    }
+
     /// From now on every change and every sync fails, and changes nothing.
-    pub(crate) fn power_off(&self) {
+    pub fn power_off(&self) {
         lock(&self.volume).off = true;
     }
 
     /// The power is back. Nobody may have a file open: the kernel's memory must go too. Whether a file of
     /// the name `of` had something to lose.
-    pub(crate) fn cut(&mut self, loss: &Loss, of: &str) -> bool {
+    pub fn cut(&mut self, loss: &Loss, of: &str) -> bool {
         self.unmount();
         let mut volume = lock(&self.volume);
         let hit = volume.has_unsynced(of);
@@ -62,12 +68,12 @@ impl Mounted {
     }
 
     /// Makes everything durable that is there.
-    pub(crate) fn sync_all(&self) {
+    pub fn sync_all(&self) {
         lock(&self.volume).sync_all();
     }
 
     /// Unmounts it for good; nothing of it remains.
-    pub(crate) fn end(mut self) {
+    pub fn end(mut self) {
         self.unmount();
     }
 
@@ -105,8 +111,19 @@ impl Driver {
         if volume.off { Err(Errno::EIO) } else { Ok(volume) }
     }
 
+    /// The same, for a change: `grows` if it needs room.
+    fn changeable(&self, grows: impl FnOnce(&Volume) -> bool) -> Result<MutexGuard<'_, Volume>, Errno> {
+        let volume = self.powered()?;
+        match volume.fault {
+            Some(Fault::Full) if grows(&volume) => Err(Errno::ENOSPC),
+            Some(Fault::ReadOnly) => Err(Errno::EROFS),
+            Some(Fault::Write) => Err(Errno::EIO),
+            Some(Fault::Full | Fault::Sync) | None => Ok(volume),
+        }
+    }
+
     fn add(&self, parent: INodeNo, name: &OsStr, node: Node, mode: u32) -> Result<FileAttr, Errno> {
-        let mut volume = self.powered()?;
+        let mut volume = self.changeable(|_| true)?;
         if volume.find(parent.0, name).is_some() {
             return Err(Errno::EEXIST);
         }
@@ -115,13 +132,25 @@ impl Driver {
     }
 
     fn remove(&self, parent: INodeNo, name: &OsStr) -> Result<(), Errno> {
-        self.powered()?.unlink(parent.0, name).map(drop).ok_or(Errno::ENOENT)
+        self.changeable(|_| false)?.unlink(parent.0, name).map(drop).ok_or(Errno::ENOENT)
     }
 
     fn sync(&self, number: INodeNo) -> Result<(), Errno> {
         std::thread::sleep(SYNC);
-        self.powered()?.sync(number.0);
+        let mut volume = self.powered()?;
+        if volume.fault == Some(Fault::Sync) {
+            volume.fail_to_sync(number.0);
+            return Err(Errno::EIO);
+        }
+        volume.sync(number.0);
         Ok(())
+    }
+}
+
+fn length(volume: &Volume, number: u64) -> u64 {
+    match volume.node(number) {
+        Some(Node::File(file)) => file.data.len() as u64,
+        Some(Node::Directory { .. } | Node::Link(_) | Node::Socket) | None => 0,
     }
 }
 
@@ -201,7 +230,8 @@ impl Filesystem for Driver {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let mut volume = match self.powered() {
+        let larger = |volume: &Volume| size.is_some_and(|size| size > length(volume, ino.0));
+        let mut volume = match self.changeable(larger) {
             Ok(volume) => volume,
             Err(error) => return reply.error(error),
         };
@@ -272,7 +302,7 @@ impl Filesystem for Driver {
         _: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let renamed = self.powered().and_then(|mut volume| {
+        let renamed = self.changeable(|_| false).and_then(|mut volume| {
             let number = volume.unlink(parent.0, name).ok_or(Errno::ENOENT)?;
             volume.link(new_parent.0, new_name, number);
             Ok(())
@@ -314,7 +344,8 @@ impl Filesystem for Driver {
         reply: ReplyWrite,
     ) {
         let at = usize::try_from(offset).expect("an offset in memory");
-        match self.powered().map(|mut volume| volume.write(ino.0, at, data)) {
+        let beyond = |volume: &Volume| offset + data.len() as u64 > length(volume, ino.0);
+        match self.changeable(beyond).map(|mut volume| volume.write(ino.0, at, data)) {
             Ok(true) => reply.written(u32::try_from(data.len()).expect("a write is short")),
             Ok(false) => reply.error(Errno::EINVAL),
             Err(error) => reply.error(error),

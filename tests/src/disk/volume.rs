@@ -9,23 +9,41 @@ use std::{
     ffi::{OsStr, OsString},
 };
 
-use crate::random::Random;
+use super::random::Random;
 
 /// The number of the root directory.
-pub(crate) const ROOT: u64 = 1;
+pub(super) const ROOT: u64 = 1;
 
 /// What a power cut takes.
 #[derive(Clone, Debug)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// All that was not synced.
     Unsynced,
     /// The same, but for parts of what was written last, or noise where it was to be.
     Torn(Random),
 }
 
+/// What is wrong with a disk that has power.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// No room: a file cannot grow, and there can be no new one (ENOSPC).
+    Full,
+    /// It was remounted read-only (EROFS).
+    ReadOnly,
+    /// fsync fails (EIO), and as with Linux what it was to make durable is lost although a later fsync succeeds.
+    Sync,
+    /// Every write fails (EIO).
+    Write,
+}
+
+impl Fault {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Full, Self::ReadOnly, Self::Sync, Self::Write];
+}
+
 /// A file, a directory, or a name that leads elsewhere.
 #[derive(Clone, Debug)]
-pub(crate) enum Node {
+pub(super) enum Node {
     Directory { durable: Names, names: Names },
     File(File),
     Link(Vec<u8>),
@@ -36,8 +54,8 @@ type Names = BTreeMap<OsString, u64>;
 
 /// A file's two contents.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct File {
-    pub(crate) data: Vec<u8>,
+pub(super) struct File {
+    pub(super) data: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Change>,
 }
@@ -65,18 +83,21 @@ impl Change {
 
 /// The disk.
 #[derive(Debug)]
-pub(crate) struct Volume {
+pub(super) struct Volume {
+    /// What is wrong with it.
+    pub(super) fault: Option<Fault>,
     modes: BTreeMap<u64, u16>,
     next: u64,
     nodes: BTreeMap<u64, Node>,
     /// Nothing is written any more.
-    pub(crate) off: bool,
+    pub(super) off: bool,
 }
 
 impl Volume {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let root = Node::Directory { durable: Names::new(), names: Names::new() };
         Self {
+            fault: None,
             modes: BTreeMap::from([(ROOT, 0o755)]),
             next: ROOT + 1,
             nodes: BTreeMap::from([(ROOT, root)]),
@@ -84,21 +105,21 @@ impl Volume {
         }
     }
 
-    pub(crate) fn node(&self, number: u64) -> Option<&Node> {
+    pub(super) fn node(&self, number: u64) -> Option<&Node> {
         self.nodes.get(&number)
     }
 
-    pub(crate) fn mode(&self, number: u64) -> u16 {
+    pub(super) fn mode(&self, number: u64) -> u16 {
         self.modes.get(&number).copied().unwrap_or(0o600)
     }
 
     /// Permissions survive: no test depends on their loss.
-    pub(crate) fn set_mode(&mut self, number: u64, mode: u16) {
+    pub(super) fn set_mode(&mut self, number: u64, mode: u16) {
         self.modes.insert(number, mode);
     }
 
     /// The names in a directory, as programs see them.
-    pub(crate) fn names(&self, directory: u64) -> Option<&Names> {
+    pub(super) fn names(&self, directory: u64) -> Option<&Names> {
         match self.nodes.get(&directory)? {
             Node::Directory { names, .. } => Some(names),
             Node::File(_) | Node::Link(_) | Node::Socket => None,
@@ -106,12 +127,12 @@ impl Volume {
     }
 
     /// The number behind a name.
-    pub(crate) fn find(&self, directory: u64, name: &OsStr) -> Option<u64> {
+    pub(super) fn find(&self, directory: u64, name: &OsStr) -> Option<u64> {
         self.names(directory)?.get(name).copied()
     }
 
     /// Adds a node below a name.
-    pub(crate) fn create(&mut self, directory: u64, name: &OsStr, node: Node, mode: u16) -> u64 {
+    pub(super) fn create(&mut self, directory: u64, name: &OsStr, node: Node, mode: u16) -> u64 {
         let number = self.next;
         self.next += 1;
         self.nodes.insert(number, node);
@@ -121,14 +142,14 @@ impl Volume {
     }
 
     /// Gives a node a name.
-    pub(crate) fn link(&mut self, directory: u64, name: &OsStr, number: u64) {
+    pub(super) fn link(&mut self, directory: u64, name: &OsStr, number: u64) {
         if let Some(Node::Directory { names, .. }) = self.nodes.get_mut(&directory) {
             names.insert(name.to_owned(), number);
         }
     }
 
     /// Takes a name away. The node stays: it may be open, and its name may be durable.
-    pub(crate) fn unlink(&mut self, directory: u64, name: &OsStr) -> Option<u64> {
+    pub(super) fn unlink(&mut self, directory: u64, name: &OsStr) -> Option<u64> {
         match self.nodes.get_mut(&directory)? {
             Node::Directory { names, .. } => names.remove(name),
             Node::File(_) | Node::Link(_) | Node::Socket => None,
@@ -136,12 +157,12 @@ impl Volume {
     }
 
     /// Writes into a file; false: it is none.
-    pub(crate) fn write(&mut self, number: u64, at: usize, bytes: &[u8]) -> bool {
+    pub(super) fn write(&mut self, number: u64, at: usize, bytes: &[u8]) -> bool {
         self.change(number, Change::Write(at, bytes.to_vec()))
     }
 
     /// Truncates or extends a file; false: it is none.
-    pub(crate) fn resize(&mut self, number: u64, size: usize) -> bool {
+    pub(super) fn resize(&mut self, number: u64, size: usize) -> bool {
         self.change(number, Change::Resize(size))
     }
 
@@ -153,7 +174,7 @@ impl Volume {
     }
 
     /// fsync: of a file its content, of a directory its names.
-    pub(crate) fn sync(&mut self, number: u64) {
+    pub(super) fn sync(&mut self, number: u64) {
         match self.nodes.get_mut(&number) {
             Some(Node::Directory { durable, names }) => durable.clone_from(names),
             Some(Node::File(file)) => {
@@ -165,8 +186,18 @@ impl Volume {
         }
     }
 
+    /// fsync, as it fails: what was written since the last one is not there any more, but the file is as long as it was.
+    pub(super) fn fail_to_sync(&mut self, number: u64) {
+        if let Some(Node::File(file)) = self.nodes.get_mut(&number) {
+            let length = file.data.len();
+            file.unsynced.clear();
+            file.data.clone_from(&file.durable);
+            file.data.resize(length, 0);
+        }
+    }
+
     /// Whether a file of this name has content that is not durable yet.
-    pub(crate) fn has_unsynced(&self, name: &str) -> bool {
+    pub(super) fn has_unsynced(&self, name: &str) -> bool {
         let files = self.nodes.keys().filter_map(|directory| self.find(*directory, OsStr::new(name)));
         files.filter_map(|number| self.node(number)).any(|node| match node {
             Node::File(file) => !file.unsynced.is_empty(),
@@ -175,13 +206,13 @@ impl Volume {
     }
 
     /// Makes everything durable.
-    pub(crate) fn sync_all(&mut self) {
+    pub(super) fn sync_all(&mut self) {
         let all: Vec<u64> = self.nodes.keys().copied().collect();
         all.into_iter().for_each(|number| self.sync(number));
     }
 
     /// The power was cut, and is back.
-    pub(crate) fn cut(&mut self, loss: &Loss) {
+    pub(super) fn cut(&mut self, loss: &Loss) {
         let mut torn = match loss {
             Loss::Unsynced => None,
             Loss::Torn(random) => Some(random.clone()),
@@ -267,6 +298,22 @@ mod tests {
         assert_eq!(content(&volume, "db"), Some(&b"s"[..]));
         volume.cut(&Loss::Unsynced);
         assert_eq!(content(&volume, "db"), Some(&b"safe"[..]));
+    }
+
+    #[test]
+    fn what_a_failed_fsync_has_lost_does_not_come_back() {
+        let mut volume = Volume::new();
+        let db = file(&mut volume, "db");
+        volume.write(db, 0, b"safe");
+        volume.sync(db);
+        volume.sync(ROOT);
+        volume.write(db, 4, b"lost");
+        volume.fail_to_sync(db);
+        assert_eq!(content(&volume, "db"), Some(&b"safe\0\0\0\0"[..]));
+        volume.write(db, 8, b"later");
+        volume.sync(db);
+        volume.cut(&Loss::Unsynced);
+        assert_eq!(content(&volume, "db"), Some(&b"safe\0\0\0\0later"[..]));
     }
 
     #[test]
