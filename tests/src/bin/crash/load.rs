@@ -130,7 +130,8 @@ pub(crate) fn join(scene: &Scene<'_>, device: usize) -> Result<Mqtt> {
     if subscribed && !client.present {
         scene.judge().complain(format!("the session of device {id} is gone"));
     }
-    if !client.present {
+    // A session that was there before its SUBSCRIBE was safe is present, and hears nothing.
+    if !subscribed || !client.present {
         client.subscribe(&id)?;
         while let Some(heard) = client.hear(Duration::from_secs(30))? {
             match heard {
