@@ -95,6 +95,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
         key: "public.listen",
     })?;
     let room = mqtt::MqttRoom::bind(&config.mqtt)?;
+    let open_broker = config.open_broker.map(mqtt::BoundBroker::bind).transpose()?;
     let runtime_dir = std::env::var_os("RUNTIME_DIRECTORY");
     let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
 
@@ -150,7 +151,12 @@ async fn run(config: &Config) -> Result<(), RunError> {
     };
     let serving = tokio::spawn(public.serve(state, stopped.clone()));
     let status = Status { mqtt: format!("mqtt://{mqtt}"), public: format!("http://{http}") };
-    let ready = format!("ready public={} mqtt={}", status.public, status.mqtt);
+    let mut ready = format!("ready public={} mqtt={}", status.public, status.mqtt);
+    // It belongs to nobody's data flow: it ends whenever it likes, and nobody waits for it but the exit.
+    let open_broker = open_broker.map(|bound| {
+        ready.push_str(&format!(" open-broker=mqtt://{}", bound.local_addr()));
+        tokio::spawn(bound.run(Arc::clone(&clock), stopped.clone()))
+    });
     let owning = tokio::spawn(control.run(registry, status, stopped));
 
     let mut termination = system::Termination::catch()?;
@@ -169,6 +175,9 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let _ = stop.send(true);
     ended(serving).await;
     ended(owning).await;
+    if let Some(open_broker) = open_broker {
+        ended(open_broker).await;
+    }
     let _ = stop_devices.send(true);
     let died = match died {
         Some(died) => died,

@@ -31,6 +31,7 @@ pub fn dispatch(
     let overrides = Overrides {
         config: cli.global.config,
         mqtt: cli.run.mqtt,
+        open_broker: cli.run.open_broker,
         public: cli.run.public,
         state_dir: cli.global.state_dir,
     };

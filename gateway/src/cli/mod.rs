@@ -41,10 +41,18 @@ impl Cli {
         let mut cli = Self::try_parse_from(line)?;
         if let Some(Command::Run(after)) = &cli.command {
             // The one closer to its command is the later, more particular word.
-            cli.run = RunArgs { mqtt: after.mqtt.or(cli.run.mqtt), public: after.public.or(cli.run.public) };
+            cli.run = RunArgs {
+                mqtt: after.mqtt.or(cli.run.mqtt),
+                open_broker: after.open_broker.or(cli.run.open_broker),
+                public: after.public.or(cli.run.public),
+            };
         } else if cli.command.is_some() {
             // Otherwise it would be ignored without a word.
-            let strays = [("--public", cli.run.public), ("--mqtt", cli.run.mqtt)];
+            let strays = [
+                ("--public", cli.run.public),
+                ("--mqtt", cli.run.mqtt),
+                ("--open-broker", cli.run.open_broker),
+            ];
             if let Some((option, _)) = strays.iter().find(|(_, said)| said.is_some()) {
                 let what = format!(
                     "`{option}` before the subcommand is for `run`; leave it out, or write it after the subcommand if that has it"
@@ -76,6 +84,9 @@ pub struct RunArgs {
     /// Listen here for devices (MQTT); port 0 picks a free one [default: 127.0.0.1:1883].
     #[arg(long, value_name = "ADDR")]
     pub mqtt: Option<SocketAddr>,
+    /// For conformance tests: also be an MQTT broker here without login, for any topic; loopback only.
+    #[arg(long, value_name = "ADDR")]
+    pub open_broker: Option<SocketAddr>,
 }
 
 /// What to do.

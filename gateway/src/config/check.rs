@@ -46,6 +46,17 @@ struct Listen<'k> {
 }
 
 impl Checker<'_> {
+    /// `--open-broker`: an open door, which no other machine may reach.
+    pub(super) fn open_broker(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        match self.overrides.open_broker {
+            Some(address) if !address.ip().is_loopback() => Err(ConfigError(format!(
+                "--open-broker: {address} is not on the loopback, and whoever reaches an open broker may read and \
+                 write everything on it; write an address such as 127.0.0.1:1884 or [::1]:1884"
+            ))),
+            said => Ok(said),
+        }
+    }
+
     /// The `log` filter.
     pub(super) fn log(&self, raw: Option<&str>) -> Result<String, ConfigError> {
         let Some(text) = raw else { return Ok(default::LOG.to_owned()) };

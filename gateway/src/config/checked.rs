@@ -9,6 +9,8 @@ pub struct Config {
     pub log: String,
     /// The MQTT room.
     pub mqtt: MqttConfig,
+    /// Where to be an open broker; a loopback address. The command line alone can say so.
+    pub open_broker: Option<SocketAddr>,
     /// The HTTP listener for application servers.
     pub public: PublicConfig,
     /// Where the state lives; created on first start with mode 0700.
@@ -72,6 +74,8 @@ pub struct Overrides {
     pub config: Option<PathBuf>,
     /// `--mqtt`
     pub mqtt: Option<SocketAddr>,
+    /// `--open-broker`
+    pub open_broker: Option<SocketAddr>,
     /// `--public`
     pub public: Option<SocketAddr>,
     /// `--state-dir`

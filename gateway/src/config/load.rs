@@ -44,6 +44,7 @@ fn assemble(
     Ok(Config {
         log: checker.log(raw.log.as_deref())?,
         mqtt: checker.mqtt(&raw.transport.mqtt, public.listen)?,
+        open_broker: checker.open_broker()?,
         public,
         state_dir: state_dir(checker, raw.state_dir.as_deref(), env)?,
     })

@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    io,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -15,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    MqttRoom,
+    MqttRoom, io,
     router::Link,
     seat::{Ending, Mail, Occupant, Seat},
     session::{Admission, Admitted, Answered, Ask, Session},
@@ -35,7 +34,7 @@ type Asking = Pin<Box<dyn Future<Output = Answered> + Send>>;
 pub(super) async fn serve<S>(
     room: &Arc<MqttRoom>,
     source: IpAddr,
-    stream: impl Future<Output = io::Result<S>>,
+    stream: impl Future<Output = std::io::Result<S>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -102,7 +101,7 @@ enum Step {
     Answered(Answered),
     End,
     Mail(Option<Mail>),
-    Read(io::Result<usize>),
+    Read(std::io::Result<usize>),
     Ticket(Vec<MessageId>),
     Time,
 }
@@ -184,13 +183,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 (None, false) => Parting::Lost,
             })
             .await;
-        let farewell = async {
-            if intact && !last_words.is_empty() {
-                stream.write_all(&last_words).await?;
-            }
-            stream.shutdown().await
-        };
-        let _ = timeout(room.limits.farewell, farewell).await;
+        if intact && !last_words.is_empty() {
+            let _ = timeout(room.limits.farewell, stream.write_all(&last_words)).await;
+        }
+        io::hang_up(&mut stream, room.limits.farewell).await;
     }
 
     async fn turn_away(mut self) {
@@ -201,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     }
 
     async fn hang_up(&mut self) {
-        let _ = timeout(self.room.limits.farewell, self.stream.shutdown()).await;
+        io::hang_up(&mut self.stream, self.room.limits.farewell).await;
     }
 
     /// Returns whether the stream is at the end of a packet, so that last words make sense.

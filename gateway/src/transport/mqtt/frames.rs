@@ -5,10 +5,10 @@ mod incoming;
 
 use mqtt_protocol_core::mqtt::{
     packet::{
-        AssignedClientIdentifier, ContentType, CorrelationData, MaximumQos, MessageExpiryInterval, Packet,
-        Properties, Qos, ReceiveMaximum, RetainAvailable, ServerKeepAlive, SessionExpiryInterval,
-        SharedSubscriptionAvailable, SubscriptionIdentifierAvailable, TopicAliasMaximum, UserProperty,
-        WildcardSubscriptionAvailable, v3_1_1, v5_0,
+        AssignedClientIdentifier, ContentType, CorrelationData, GenericPacketTrait as _, MaximumQos,
+        MessageExpiryInterval, Packet, Properties, Qos, ReceiveMaximum, RetainAvailable, ServerKeepAlive,
+        SessionExpiryInterval, SharedSubscriptionAvailable, SubscriptionIdentifierAvailable,
+        TopicAliasMaximum, UserProperty, WildcardSubscriptionAvailable, v3_1_1, v5_0,
     },
     result_code::{
         ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, PubackReasonCode,
@@ -202,6 +202,19 @@ pub(super) fn unsuback(version: Version, pid: u16, known: &[Option<bool>]) -> Re
             v5_0::Unsuback::builder().packet_id(pid).reason_codes(codes.collect()).build()?.into()
         }
     })
+}
+
+/// Appends a packet as it goes over the wire.
+pub(super) fn append(bytes: &mut Vec<u8>, packet: &Packet) {
+    let begin = bytes.len();
+    for slice in packet.to_buffers() {
+        bytes.extend_from_slice(&slice);
+    }
+    // MQTT 5.0 §3.14.2.2 allows to leave empty properties out, but some clients wait for them.
+    if let [0xe0, 1, reason] = bytes[begin..] {
+        bytes.truncate(begin);
+        bytes.extend([0xe0, 2, reason, 0]);
+    }
 }
 
 /// DISCONNECT: 3.1.1 has none from the server.

@@ -9,6 +9,7 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit},
 };
@@ -102,6 +103,26 @@ fn prepare(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let milliseconds = u32::try_from(user_timeout.as_millis()).unwrap_or(u32::MAX);
     Ok(setsockopt(stream, sockopt::TcpUserTimeout, &milliseconds)?)
+}
+
+/// What is still read from a peer that has been told good-bye.
+const LAST_BYTES: usize = 256 * 1024;
+
+/// Closes a stream so that its last words arrive: what is closed with bytes unread is reset, and a
+/// reset takes the words with it.
+pub(super) async fn hang_up<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, within: Duration) {
+    let parting = async {
+        stream.shutdown().await?;
+        let (mut buffer, mut read) = ([0; 1024], 0);
+        while read < LAST_BYTES {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(within, parting).await;
 }
 
 /// Connections that have not logged in yet, in the order in which they came.

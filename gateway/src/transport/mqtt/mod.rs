@@ -14,6 +14,7 @@ mod config;
 mod connection;
 mod frames;
 mod io;
+mod open;
 mod router;
 mod seat;
 mod session;
@@ -32,7 +33,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-pub use self::{config::Limits, router::RouterDied, tls::TlsError};
+pub use self::{config::Limits, open::BoundBroker, router::RouterDied, tls::TlsError};
 use self::{
     io::Greetings,
     router::{Post, Watch},

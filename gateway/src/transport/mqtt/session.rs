@@ -11,7 +11,7 @@
 
 mod control;
 mod delivery;
-mod framing;
+pub(super) mod framing;
 mod hello;
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,7 @@ use mqtt_protocol_core::mqtt::{
     Connection, Version as CoreVersion,
     common::Cursor,
     connection::{ConnectionOptions, Event},
-    packet::{GenericPacketTrait, Packet},
+    packet::Packet,
     result_code::{DisconnectReasonCode, MqttError},
     role,
 };
@@ -301,9 +301,7 @@ impl Session {
     }
 
     fn append(&mut self, packet: &Packet) {
-        for slice in packet.to_buffers() {
-            self.out.bytes.extend_from_slice(&slice);
-        }
+        frames::append(&mut self.out.bytes, packet);
     }
 
     /// The client has broken the protocol.

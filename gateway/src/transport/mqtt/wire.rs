@@ -57,15 +57,7 @@ pub(super) fn check_filter(device: DeviceId, filter: &str) -> Result<(), FilterR
     if filter.starts_with("$share/") {
         return Err(FilterRefusal::Shared);
     }
-    let levels = filter.split('/').count();
-    let well_formed = !filter.is_empty()
-        && !filter.contains('\0')
-        && filter.split('/').enumerate().all(|(at, level)| match level {
-            "#" => at + 1 == levels,
-            "+" => true,
-            text => !text.contains(['#', '+']),
-        });
-    if !well_formed {
+    if !is_filter(filter) {
         return Err(FilterRefusal::Invalid);
     }
     // `up/{device}/inbox` alone is granted too: it matches nothing, and harms nobody.
@@ -75,8 +67,20 @@ pub(super) fn check_filter(device: DeviceId, filter: &str) -> Result<(), FilterR
     }
 }
 
+/// Whether this is a topic filter (MQTT 5.0 §4.7).
+pub(super) fn is_filter(filter: &str) -> bool {
+    let levels = filter.split('/').count();
+    !filter.is_empty()
+        && !filter.contains('\0')
+        && filter.split('/').enumerate().all(|(at, level)| match level {
+            "#" => at + 1 == levels,
+            "+" => true,
+            text => !text.contains(['#', '+']),
+        })
+}
+
 /// Whether a filter matches a topic (MQTT 5.0 §4.7); a topic level `+` stands for any level.
-fn overlaps(filter: &str, topic: &str) -> bool {
+pub(super) fn overlaps(filter: &str, topic: &str) -> bool {
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
         if wanted == "#" {

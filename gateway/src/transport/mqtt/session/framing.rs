@@ -5,7 +5,7 @@ use crate::transport::mqtt::config::PACKET_MAX;
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Peek {
+pub(in crate::transport::mqtt) enum Peek {
     /// A packet.
     Frame,
     /// No packet may begin like this (MQTT 5.0 §2.1.3: reserved flags).
@@ -18,7 +18,7 @@ pub(super) enum Peek {
 
 /// Finds the boundaries between packets.
 #[derive(Debug, Default)]
-pub(super) struct Framing {
+pub(in crate::transport::mqtt) struct Framing {
     /// Protocol level of the first packet, if it looks like a CONNECT.
     level: u8,
     /// Bytes of the current packet that are still to come.
@@ -27,17 +27,17 @@ pub(super) struct Framing {
 
 impl Framing {
     /// Whether the next byte begins a packet.
-    pub(super) fn at_boundary(&self) -> bool {
+    pub(in crate::transport::mqtt) fn at_boundary(&self) -> bool {
         self.left == 0
     }
 
     /// The protocol level that the last CONNECT asked for; 0 when it was cut short.
-    pub(super) fn connect_level(&self) -> u8 {
+    pub(in crate::transport::mqtt) fn connect_level(&self) -> u8 {
         self.level
     }
 
     /// Looks at the beginning of a packet.
-    pub(super) fn peek(&mut self, bytes: &[u8]) -> Peek {
+    pub(in crate::transport::mqtt) fn peek(&mut self, bytes: &[u8]) -> Peek {
         let Some(&first) = bytes.first() else { return Peek::More };
         let expected_flags = match first >> 4 {
             // PUBLISH has flags of its own.
@@ -103,13 +103,13 @@ impl Framing {
     }
 
     /// Passes over a packet that was peeked at whole; returns its length.
-    pub(super) fn skip(&mut self, length: usize) -> usize {
+    pub(in crate::transport::mqtt) fn skip(&mut self, length: usize) -> usize {
         self.left = 0;
         length
     }
 
     /// How many of the available bytes belong to the current packet; they count as taken.
-    pub(super) fn take(&mut self, available: usize) -> usize {
+    pub(in crate::transport::mqtt) fn take(&mut self, available: usize) -> usize {
         let taken = available.min(self.left);
         self.left -= taken;
         taken
