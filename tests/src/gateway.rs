@@ -160,9 +160,11 @@ impl Setting {
     }
 }
 
-/// `ready public=http://127.0.0.1:8080 mqtt=mqtt://127.0.0.1:1883`
+/// `ready public=http://127.0.0.1:8080 mqtt=mqtt://127.0.0.1:1883`, and more behind it.
 fn parse_ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let (public, mqtt) = line.strip_prefix("ready public=http://")?.split_once(" mqtt=mqtt://")?;
+    // What an option adds to the line stands behind a space.
+    let mqtt = mqtt.split(' ').next()?;
     Some((public.parse().ok()?, mqtt.parse().ok()?))
 }
 

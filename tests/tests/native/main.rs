@@ -12,6 +12,7 @@ mod delivery;
 mod hostile;
 mod idle;
 mod offline;
+mod open_broker;
 mod process;
 mod registration;
 mod vapid;

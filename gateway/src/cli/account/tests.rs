@@ -22,6 +22,7 @@ fn config(state_dir: &Path) -> Config {
             max_keep_alive_s: 600,
             tls: None,
         },
+        open_broker: None,
         public: PublicConfig {
             listen: "127.0.0.1:8080".parse().expect("an address"),
             max_connections: 10,

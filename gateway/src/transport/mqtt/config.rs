@@ -21,6 +21,8 @@ pub(super) const FILTER_LENGTH_MAX: usize = 256;
 pub(super) const ASKS_MAX: usize = 64;
 /// QoS 1 and 2 packets that a 5.0 client may have unanswered; less than [`ASKS_MAX`].
 pub(super) const RECEIVE_MAX: u16 = 32;
+/// QoS 2 messages that a 3.1.1 client, which cannot be told [`RECEIVE_MAX`], may leave without PUBREL.
+pub(super) const UNRELEASED_MAX: u16 = 1024;
 /// What may wait for room in one device's window before the connection is ended: a full window of
 /// pushes, and answers to a device that does not acknowledge any.
 pub(super) const ANSWERS_MAX: usize = 512;

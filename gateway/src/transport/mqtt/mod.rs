@@ -13,6 +13,8 @@
 mod config;
 mod connection;
 mod frames;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod io;
 mod open;
 mod router;

@@ -34,10 +34,10 @@ use mqtt_protocol_core::mqtt::{
 use self::{
     control::Waiting,
     delivery::{Flight, Outbound},
-    framing::{Framing, Peek},
+    framing::{Framing, Peek, without_alias_maximum_0},
 };
 use super::{
-    config::{ASKS_MAX, PACKET_MAX, window},
+    config::{ASKS_MAX, PACKET_MAX, UNRELEASED_MAX, window},
     frames::{self, Incoming, Version, Will},
     wire,
 };
@@ -146,7 +146,8 @@ pub(super) struct Session {
 impl Session {
     /// A connection from `source` that has said nothing yet.
     pub(super) fn new(source: IpAddr, max_keep_alive: u16, unacked_limit: Duration, now: Instant) -> Self {
-        let options = ConnectionOptions::new().maximum_packet_size_recv(PACKET_MAX);
+        let options =
+            ConnectionOptions::new().maximum_packet_size_recv(PACKET_MAX).receive_maximum(UNRELEASED_MAX);
         Self {
             admission: None,
             core: Connection::with_options(CoreVersion::Undetermined, options),
@@ -232,7 +233,10 @@ impl Session {
                 }
             }
             let chunk = self.framing.take(available.len());
-            let mut cursor = Cursor::new(&available[..chunk]);
+            let mended = (self.phase == Phase::Greeting)
+                .then(|| without_alias_maximum_0(&available[..chunk]))
+                .flatten();
+            let mut cursor = Cursor::new(mended.as_deref().unwrap_or(&available[..chunk]));
             let events = self.core.recv(&mut cursor);
             used += chunk;
             self.handle(directory, events, now);

@@ -2,7 +2,11 @@
 
 mod door;
 pub(super) mod house;
+mod leak;
 mod limits;
+mod malformed;
 pub(super) mod raw;
 mod room;
+mod rumqttd;
 mod secure;
+mod ways;

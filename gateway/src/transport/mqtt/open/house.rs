@@ -21,7 +21,7 @@ pub(super) const QUEUE_MAX: usize = 1000;
 pub(super) const SUBSCRIPTIONS_MAX: usize = 100;
 
 /// Ends a connection with a reason.
-pub(super) type Kick = watch::Sender<Option<DisconnectReasonCode>>;
+pub(in crate::transport::mqtt) type Kick = watch::Sender<Option<DisconnectReasonCode>>;
 
 /// A QoS 1 or 2 PUBLISH that the client has not acknowledged to the end.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub(super) struct Full;
 
 /// All of it.
 #[derive(Debug, Default)]
-pub(super) struct House {
+pub(in crate::transport::mqtt) struct House {
     clients: HashMap<Box<str>, Client>,
     epoch: u64,
     retained: BTreeMap<Box<str>, Arc<Message>>,

@@ -10,9 +10,9 @@
 //! ```
 
 mod connection;
-mod house;
+pub(super) mod house;
 mod message;
-mod session;
+pub(super) mod session;
 #[cfg(test)]
 mod tests;
 

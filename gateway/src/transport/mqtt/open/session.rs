@@ -24,7 +24,7 @@ use super::{
 use crate::transport::mqtt::{
     config::{PACKET_MAX, RECEIVE_MAX, WINDOW_MAX},
     frames::{self, Version},
-    session::framing::{Framing, Peek},
+    session::framing::{Framing, Peek, without_alias_maximum_0},
 };
 
 /// How long a client may take to say CONNECT.
@@ -34,9 +34,9 @@ const CHUNK: usize = 64 * 1024;
 
 /// What the shell is to do.
 #[derive(Debug, Default)]
-pub(super) struct Out {
-    pub(super) bytes: Vec<u8>,
-    pub(super) close: bool,
+pub(in crate::transport::mqtt) struct Out {
+    pub(in crate::transport::mqtt) bytes: Vec<u8>,
+    pub(in crate::transport::mqtt) close: bool,
 }
 
 /// How the connection came to its end.
@@ -48,7 +48,7 @@ struct Parting {
     expiry: Option<Expiry>,
 }
 
-pub(super) struct Session {
+pub(in crate::transport::mqtt) struct Session {
     core: Connection<role::Server>,
     framing: Framing,
     heard: Instant,
@@ -69,7 +69,7 @@ pub(super) struct Session {
 
 impl Session {
     /// A connection that has said nothing yet.
-    pub(super) fn new(slot: u64, kick: Kick, now: Instant) -> Self {
+    pub(in crate::transport::mqtt) fn new(slot: u64, kick: Kick, now: Instant) -> Self {
         let options =
             ConnectionOptions::new().maximum_packet_size_recv(PACKET_MAX).receive_maximum(RECEIVE_MAX);
         let mut core = Connection::with_options(CoreVersion::Undetermined, options);
@@ -94,7 +94,7 @@ impl Session {
     }
 
     /// Takes bytes from the client.
-    pub(super) fn receive(&mut self, house: &mut House, bytes: &[u8], now: Instant) {
+    pub(in crate::transport::mqtt) fn receive(&mut self, house: &mut House, bytes: &[u8], now: Instant) {
         self.heard = now;
         let mut all = std::mem::take(&mut self.rest);
         all.extend_from_slice(bytes);
@@ -115,9 +115,13 @@ impl Session {
                     Peek::Puback { .. } | Peek::Frame => {}
                 }
             }
-            let chunk = self.framing.take(available.len());
-            let events = self.core.recv(&mut Cursor::new(&available[..chunk]));
-            used += chunk;
+            let chunk = &available[..self.framing.take(available.len())];
+            let mended = if self.seat.is_none() { without_alias_maximum_0(chunk) } else { None };
+            if mended.is_some() {
+                self.core.set_auto_map_topic_alias_send(false);
+            }
+            let events = self.core.recv(&mut Cursor::new(mended.as_deref().unwrap_or(chunk)));
+            used += chunk.len();
             self.handle(house, events, now);
         }
         if !self.out.close {
@@ -343,7 +347,7 @@ impl Session {
 
     /// Writes what waits, in order, as far as the client's window allows. Called again after a write
     /// it goes on where it stopped.
-    pub(super) fn deliver(&mut self, house: &mut House, now: Instant) {
+    pub(in crate::transport::mqtt) fn deliver(&mut self, house: &mut House, now: Instant) {
         let Some(client) = self.seat.as_ref().and_then(|seat| house.client(seat)) else { return };
         while !self.out.close && self.out.bytes.len() < CHUNK {
             let Some(parcel) = client.queue.front() else { return };
@@ -405,20 +409,20 @@ impl Session {
     }
 
     /// Ends what has been silent for too long.
-    pub(super) fn on_time(&mut self, now: Instant) {
+    pub(in crate::transport::mqtt) fn on_time(&mut self, now: Instant) {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.goodbye(DisconnectReasonCode::KeepAliveTimeout);
         }
     }
 
     /// What is to be done now.
-    pub(super) fn take(&mut self) -> Out {
+    pub(in crate::transport::mqtt) fn take(&mut self) -> Out {
         let close = self.out.close;
         Out { bytes: std::mem::take(&mut self.out.bytes), close }
     }
 
     /// The connection is gone.
-    pub(super) fn finish(self, house: &mut House, now: Instant) {
+    pub(in crate::transport::mqtt) fn finish(self, house: &mut House, now: Instant) {
         if let Some(seat) = &self.seat {
             house.leave(seat, self.parting.clean, self.parting.expiry, now);
         }

@@ -308,6 +308,10 @@ impl Session {
         if publication.topic.contains(['#', '+', '\0']) {
             return Some(DisconnectReasonCode::TopicNameInvalid);
         }
+        if publication.response_topic.as_ref().is_some_and(|topic| topic.contains(['#', '+', '\0'])) {
+            // MQTT 5.0 §3.3.2.3.5
+            return Some(DisconnectReasonCode::ProtocolError);
+        }
         // A 3.1.1 client was not told, so it is served: Retain is ignored, QoS 2 is acknowledged.
         match (self.version, publication.retain, publication.qos) {
             (Version::V5, true, _) => Some(DisconnectReasonCode::RetainNotSupported),

@@ -72,18 +72,14 @@ impl Framing {
             return Peek::Frame;
         }
         if first == 0x10 {
-            // Length and name of the protocol, then its level. A short CONNECT is waited for whole:
-            // a client that stops within it is bounded by the greeting's deadline.
-            let name = match bytes.get(header..header + 2) {
-                Some(&[high, low]) => usize::from(u16::from_be_bytes([high, low])),
-                _ if remaining >= 2 => return Peek::More,
-                _ => 0,
-            };
-            let at = 2 + name;
-            if at + 1 < remaining.min(16) {
-                let Some(&[level, flags]) = bytes.get(header + at..header + at + 2) else {
-                    return Peek::More;
-                };
+            if bytes.len() < length {
+                // Looked at whole: a client that stops within it is bounded by the greeting's deadline.
+                return Peek::More;
+            }
+            // Length and name of the protocol, then its level.
+            let body = &bytes[header..length];
+            let name = body.get(..2).map_or(0, |length| usize::from(length[0]) << 8 | usize::from(length[1]));
+            if let Some(&[level, flags]) = body.get(2 + name..4 + name) {
                 self.level = level;
                 if !sound(flags) {
                     return Peek::Malformed;
@@ -122,4 +118,58 @@ fn sound(flags: u8) -> bool {
     let (reserved, will, will_qos, will_retain) =
         (flags & 1 != 0, flags & 4 != 0, (flags >> 3) & 3, flags & 0x20 != 0);
     !reserved && if will { will_qos < 3 } else { will_qos == 0 && !will_retain }
+}
+
+/// A 5.0 CONNECT that sets Topic Alias Maximum to 0, which says that it takes none and is what leaving
+/// it out means (MQTT 5.0 §3.1.2.11.5), but which the connection of `mqtt-protocol-core` 0.7.9 does
+/// not survive: with 1 instead. Whoever uses aliases towards clients must not do so then.
+pub(in crate::transport::mqtt) fn without_alias_maximum_0(packet: &[u8]) -> Option<Vec<u8>> {
+    let (&first, after) = packet.split_first()?;
+    let name = after.get(varint(after)?.1..)?;
+    let level = name.get(2 + usize::from(u16::from_be_bytes([*name.first()?, *name.get(1)?]))..)?;
+    if first != 0x10 || *level.first()? != 5 {
+        return None;
+    }
+    // Level, flags and keep-alive.
+    let properties = level.get(4..)?;
+    let (length, header) = varint(properties)?;
+    let mut rest = properties.get(header..)?.get(..length)?;
+    let begin = packet.len() - properties.len() + header;
+    let mut changed = None;
+    while let Some((&id, value)) = rest.split_first() {
+        let text =
+            |value: &[u8]| Some(2 + usize::from(u16::from_be_bytes([*value.first()?, *value.get(1)?])));
+        let size = match id {
+            // Request Problem Information, Request Response Information.
+            0x17 | 0x19 => 1,
+            // Receive Maximum, Topic Alias Maximum.
+            0x21 | 0x22 => 2,
+            // Session Expiry Interval, Maximum Packet Size.
+            0x11 | 0x27 => 4,
+            // Authentication Method, Authentication Data.
+            0x15 | 0x16 => text(value)?,
+            // User Property.
+            0x26 => text(value)? + text(value.get(text(value)?..)?)?,
+            // Not of CONNECT: the connection refuses it.
+            _ => break,
+        };
+        if id == 0x22 && value.get(..2)? == [0, 0] {
+            let at = begin + length - value.len() + 1;
+            changed.get_or_insert_with(|| packet.to_vec())[at] = 1;
+        }
+        rest = value.get(size..)?;
+    }
+    changed
+}
+
+/// A Variable Byte Integer and its own length (MQTT 5.0 §1.5.5).
+fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((value, at + 1));
+        }
+    }
+    None
 }

@@ -129,7 +129,7 @@ impl World {
     /// The session has ended; on 5.0 with this reason.
     fn ended(&mut self, reason: u8) {
         if self.level == 5 {
-            assert_eq!(self.packet(), Packet { first: 0xe0, body: vec![reason] });
+            assert_eq!(self.packet(), Packet { first: 0xe0, body: vec![reason, 0] });
         }
         assert!(self.out.bytes.is_empty() && self.out.close, "{:?}", self.out);
     }

@@ -310,7 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// The gateway closes; on 5.0 with this reason.
     pub(crate) async fn put_out(&mut self, reason: u8) {
         if self.level == 5 {
-            assert_eq!(self.packet().await, Packet { first: 0xe0, body: vec![reason] });
+            assert_eq!(self.packet().await, Packet { first: 0xe0, body: vec![reason, 0] });
         }
         assert_eq!(self.next().await, None);
     }

@@ -36,7 +36,7 @@ fn settings(certificate: &str, key: &str) -> MqttConfig {
     MqttConfig { tls: Some(MqttTls { certificate: file(certificate), key: file(key), listen }), ..config() }
 }
 
-fn start() -> (House, SocketAddr) {
+pub(super) fn start() -> (House, SocketAddr) {
     let listen = || std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let secure = listen();
     let address = secure.local_addr().expect("bound");
@@ -45,7 +45,8 @@ fn start() -> (House, SocketAddr) {
     (House::open(bound.with_limits(House::impatient()), Arc::default()), address)
 }
 
-async fn connect(address: SocketAddr) -> Client<TlsStream<TcpStream>> {
+/// A client's end of a handshake.
+pub(super) async fn handshake(address: SocketAddr) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(file("certificate.pem")).expect("a PEM file")).expect("added");
     let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
@@ -55,15 +56,14 @@ async fn connect(address: SocketAddr) -> Client<TlsStream<TcpStream>> {
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").expect("a name");
     let stream = TcpStream::connect(address).await.expect("connects");
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake");
-    Client::over(stream, 5)
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
 }
 
 #[tokio::test]
 async fn pushes_go_over_tls_while_a_silent_handshake_is_given_up() {
     let (mut house, address) = start();
     let mut silent = Client::open(address, 4).await;
-    let mut client = connect(address).await;
+    let mut client = Client::over(handshake(address).await, 5);
     client.send(&Connect::of(DEVICE, 5).bytes()).await;
     assert_eq!(client.packet().await.kind(), 2);
     client.subscribe(&[(&format!("up/{DEVICE}/inbox/#"), 1)]).await;

@@ -184,3 +184,23 @@ fn a_5_0_client_may_end_its_session_as_it_leaves() {
     world.receive(&raw::packet(0xe0, &[0]));
     assert!(!world.finish().forget);
 }
+
+#[test]
+fn a_client_that_takes_no_topic_alias_may_say_so() {
+    for before in [vec![], raw::user_property("a", "b"), vec![0x11, 0, 0, 0, 9, 0x21, 0, 9]] {
+        for maximum in [0, 1] {
+            let mut world = World::new(5);
+            let properties = [&before[..], &[0x22, 0, maximum], &raw::user_property("c", "d")].concat();
+            world.receive(&Connect { properties, ..Connect::of(DEVICE, 5) }.bytes());
+            world.admit(Admitted::default());
+            assert_eq!(world.packet().body[..2], [0, 0]);
+        }
+    }
+}
+
+#[test]
+fn a_connect_of_many_topic_alias_maxima_is_refused() {
+    let mut world = World::new(5);
+    world.receive(&Connect { properties: vec![0x22, 0, 0, 0x22, 0, 0], ..Connect::of(DEVICE, 5) }.bytes());
+    assert!(world.out.close && world.session.admission().is_none());
+}

@@ -290,7 +290,7 @@ async fn a_device_that_asks_and_takes_no_answer_is_closed() {
         world.receive(&register(5, 0x32, round % 20 + 1, r#"{"token":"t"}"#));
         if world.out.close {
             assert!(round > 500, "{round}");
-            assert!(world.out.bytes.ends_with(&[0xe0, 1, 0x97]));
+            assert!(world.out.bytes.ends_with(&[0xe0, 2, 0x97, 0]));
             return;
         }
         world.answer().await;
