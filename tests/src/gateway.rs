@@ -27,6 +27,7 @@ use crate::{
 pub struct Builder {
     args: Vec<String>,
     config: Option<String>,
+    env: Vec<(String, String)>,
     state_dir: Option<PathBuf>,
     wrapper: Vec<String>,
 }
@@ -43,6 +44,13 @@ impl Builder {
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config = Some(toml.into());
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
         self
     }
 
@@ -115,6 +123,7 @@ impl Setting {
             command.env_remove(name);
         }
         command.env("HOME", self.home.path()).env("XDG_STATE_HOME", self.home.path().join("xdg"));
+        command.envs(self.builder.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -200,7 +209,7 @@ impl Gateway {
     #[expect(clippy::new_ret_no_self, reason = "Gateway::new().config(…).start() reads as a sentence")]
     #[must_use]
     pub fn new() -> Builder {
-        Builder { args: Vec::new(), config: None, state_dir: None, wrapper: Vec::new() }
+        Builder { args: Vec::new(), config: None, env: Vec::new(), state_dir: None, wrapper: Vec::new() }
     }
 
     /// Runs the binary's command line against this gateway's state, whether it runs or not.
@@ -302,6 +311,14 @@ impl Gateway {
         self.signal_term();
         let mut child = self.child.take().expect("the gateway runs");
         within("the gateway stops", child.wait()).await.expect("it can be waited for")
+    }
+
+    /// Sends SIGUSR2, and waits for the end that it is to bring about.
+    pub async fn ends_by_sigusr2(&mut self) -> ExitStatus {
+        let pid = i32::try_from(self.pid()).expect("process ids are positive");
+        signal::kill(Pid::from_raw(pid), signal::Signal::SIGUSR2).expect("it can be signalled");
+        let mut child = self.child.take().expect("the gateway runs");
+        within("the gateway ends", child.wait()).await.expect("it can be waited for")
     }
 
     /// Sends SIGTERM and does not wait.

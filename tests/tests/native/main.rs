@@ -15,6 +15,7 @@ mod offline;
 mod open_broker;
 mod process;
 mod registration;
+mod router;
 mod vapid;
 
 use harness::{Device, Gateway, Phone, Version};

@@ -310,6 +310,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 window: seat.window(),
             };
             room.report(device, Event::Joined(joined)).await;
+            room.seats.catch_up(seat);
         }
         if !out.sent.is_empty() {
             room.report(device, Event::Taken(out.sent)).await;

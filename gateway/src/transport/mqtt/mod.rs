@@ -39,7 +39,7 @@ pub use self::{config::Limits, open::BoundBroker, router::RouterDied, tls::TlsEr
 use self::{
     io::Greetings,
     router::{Post, Watch},
-    seat::{Ending, Mail, Seats, lock},
+    seat::{Ending, Seats, lock},
 };
 use super::{Consignment, Directory, Event, Notice, Report, Transport, Turned};
 use crate::{clock::SharedClock, config::MqttConfig, model::DeviceId};
@@ -196,6 +196,7 @@ impl MqttRoom {
             // An error means that nobody is left who could ask for the end: then it has come.
             _ = shutdown.wait_for(|stop| *stop) => Ok(()),
             died = router.died() => Err(died),
+            () = self.post.killed_on_purpose() => Err(RouterDied),
         };
         accepting.shutdown().await;
         self.greetings.stop();
@@ -234,18 +235,14 @@ impl Transport for MqttRoom {
         match notice {
             Notice::Expelled(device) => {
                 self.expulsions.fetch_add(1, Ordering::SeqCst);
-                self.seats.remember(device, Vec::new());
+                self.seats.forget(device);
                 if let Some(seat) = self.seats.of(device) {
                     seat.end(Ending::Expelled);
                 }
             }
             // The next connection is asked for the plan's keep-alive.
             Notice::Plan(..) => {}
-            Notice::Unregistered(device, token) => {
-                if let Some(seat) = self.seats.of(device) {
-                    seat.tell(Mail::Unregistered(token));
-                }
-            }
+            Notice::Unregistered(device, token) => self.seats.tell_ended(device, token),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! device; a second connection of the same device waits until the first has left it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -171,9 +171,14 @@ impl Seat {
     }
 }
 
+/// Ended registrations that one absent device is told of when it comes back; the oldest go first.
+const NOTES_MAX: usize = 100;
+
 /// All seats, and the packet ids of devices that have left theirs.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
+    /// Tokens whose registrations were ended while their device was not there to be told.
+    notes: Mutex<HashMap<DeviceId, VecDeque<AppToken>>>,
     packet_ids: Mutex<HashMap<DeviceId, Vec<(MessageId, u16)>>>,
     taken: Mutex<Taken>,
 }
@@ -230,6 +235,33 @@ impl Seats {
         }
         drop(taken);
         seat.left.send_replace(());
+    }
+
+    /// Tells a device that a registration has ended: now, or when it subscribes next.
+    pub(super) fn tell_ended(&self, device: DeviceId, token: AppToken) {
+        match self.of(device).filter(|seat| lock(&seat.desk).joined) {
+            Some(seat) => seat.tell(Mail::Unregistered(token)),
+            None => {
+                let mut notes = lock(&self.notes);
+                let notes = notes.entry(device).or_default();
+                notes.push_back(token);
+                if notes.len() > NOTES_MAX {
+                    notes.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Hands over what a device was not there to be told.
+    pub(super) fn catch_up(&self, seat: &Seat) {
+        let notes = lock(&self.notes).remove(&seat.device).unwrap_or_default();
+        notes.into_iter().for_each(|token| seat.tell(Mail::Unregistered(token)));
+    }
+
+    /// Forgets what a device has left behind: it is paired no longer, or with another secret.
+    pub(super) fn forget(&self, device: DeviceId) {
+        lock(&self.packet_ids).remove(&device);
+        lock(&self.notes).remove(&device);
     }
 
     /// Ends every connection, also of those who are about to sit down.
