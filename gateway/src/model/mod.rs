@@ -5,6 +5,7 @@
 
 mod device;
 mod endpoint;
+mod habit;
 mod id;
 mod push;
 mod registration;
@@ -13,6 +14,7 @@ mod vapid;
 
 pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
 pub use endpoint::{EndpointToken, MessageToken};
+pub use habit::{Habit, Learnt};
 pub use id::{DeviceId, MessageId, RegistrationId};
 pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};
 pub use registration::{AppToken, Registration};

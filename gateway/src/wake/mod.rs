@@ -4,6 +4,7 @@
 //! shell around it that feeds it arrivals, reports and the time, and carries out its orders.
 
 mod driver;
+pub mod keep_alive;
 mod line;
 mod planner;
 #[cfg(test)]
