@@ -119,9 +119,10 @@ pub enum Pulse {
 pub enum Parting {
     /// The device said good-bye or closed its end.
     Closed,
-    /// The gateway closed it: shutdown, removal, take-over, a broken protocol. Tells nothing of the network.
+    /// The gateway closed it: shutdown, removal, a broken protocol. Tells nothing of the network.
     Ended,
-    /// It fell silent: a keep-alive or an acknowledgement did not come in time, or the network broke it.
+    /// It fell silent: a keep-alive or an acknowledgement did not come in time, the network broke it, or
+    /// the device came back by another connection without having ended this one.
     Lost,
 }
 

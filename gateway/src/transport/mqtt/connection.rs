@@ -96,6 +96,13 @@ impl Drop for Place {
     }
 }
 
+/// How a connection came to its end: whether its stream is at the end of a packet, so that last words
+/// make sense, and whose doing it was where the house has not ended it.
+enum Over {
+    Broken(Parting),
+    Intact(Parting),
+}
+
 /// What woke the task.
 enum Step {
     Answered(Answered),
@@ -154,7 +161,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let link = place.link.insert(link);
         let now = room.clock.moment().instant;
         self.session.admit(&*room.directory, &admission, admitted, now);
-        let intact = self.run(&place.seat, link, &mut occupant).await;
+        let (intact, gone) = match self.run(&place.seat, link, &mut occupant).await {
+            Over::Intact(parting) => (true, parting),
+            Over::Broken(parting) => (false, parting),
+        };
         let ending = *occupant.ending.borrow();
         if let Some(why) = ending {
             self.session.goodbye(match why {
@@ -177,10 +187,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         // The seat first, then the last words: nobody waits for a peer that does not read.
         place
-            .leave(match (ending, intact) {
-                (Some(_), _) => Parting::Ended,
-                (None, true) => Parting::Closed,
-                (None, false) => Parting::Lost,
+            .leave(match ending {
+                // It had given this connection up without a word: for it, the network has lost it.
+                Some(Ending::TakenOver) => Parting::Lost,
+                Some(Ending::Expelled | Ending::Stopping) => Parting::Ended,
+                None => gone,
             })
             .await;
         if intact && !last_words.is_empty() {
@@ -200,16 +211,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         io::hang_up(&mut self.stream, self.room.limits.farewell).await;
     }
 
-    /// Returns whether the stream is at the end of a packet, so that last words make sense.
-    async fn run(&mut self, seat: &Seat, link: &mut Link, occupant: &mut Occupant) -> bool {
+    async fn run(&mut self, seat: &Seat, link: &mut Link, occupant: &mut Occupant) -> Over {
         let room = Arc::clone(self.room);
         let directory = &*room.directory;
         let mut asking: Option<Asking> = None;
         let mut timer = Box::pin(sleep_until(self.due()));
         let mut armed = self.session.deadline();
         loop {
-            if let Err(intact) = self.flush(seat, occupant).await {
-                return intact;
+            if let Err(over) = self.flush(seat, occupant).await {
+                return over;
             }
             if asking.is_none() {
                 asking = self.session.ask().map(|ask| ask_house(&room, self.session.device(), ask));
@@ -223,9 +233,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             let step = self.step(link, occupant, &mut asking, timer.as_mut()).await;
             let now = room.clock.moment().instant;
             match step {
-                None => return true,
+                None => return Over::Intact(Parting::Ended),
                 Some(Step::Answered(answered)) => self.session.answered(directory, answered, now),
-                Some(Step::End | Step::Mail(None)) => return true,
+                Some(Step::End | Step::Mail(None)) => return Over::Intact(Parting::Ended),
                 Some(Step::Mail(Some(Mail::TooLarge(ids)))) => {
                     room.report(seat.device, Event::Turned(ids, Turned::TooLarge)).await;
                 }
@@ -233,7 +243,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     let answer = ReplyTo::default().unregistered(seat.device, token.as_str());
                     self.session.answer(answer, now);
                 }
-                Some(Step::Read(Ok(0) | Err(_))) => return false,
+                Some(Step::Read(Ok(0))) => return Over::Broken(Parting::Closed),
+                // TLS without its own good-bye; many clients leave that out.
+                Some(Step::Read(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Over::Broken(Parting::Closed);
+                }
+                // A reset: nobody that says good-bye sends one.
+                Some(Step::Read(Err(_))) => return Over::Broken(Parting::Lost),
                 Some(Step::Read(Ok(read))) => self.session.receive(directory, &self.buffer[..read], now),
                 Some(Step::Ticket(ids)) => self.session.deliver(seat.collect(ids.into_iter()), now),
                 Some(Step::Time) => {
@@ -280,9 +296,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.session.deadline().unwrap_or_else(idle).into()
     }
 
-    /// Does what the session wants done. `Err` when the connection is to end: with whether the
-    /// stream is intact.
-    async fn flush(&mut self, seat: &Seat, occupant: &mut Occupant) -> Result<(), bool> {
+    /// Does what the session wants done. `Err` when the connection is to end.
+    async fn flush(&mut self, seat: &Seat, occupant: &mut Occupant) -> Result<(), Over> {
         let out = self.session.take();
         let (room, device) = (self.room, seat.device);
         if !out.acked.is_empty() {
@@ -298,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             room.report(device, Event::Left(Parting::Closed)).await;
         }
         if !out.bytes.is_empty() && !self.write(&out.bytes, occupant).await {
-            return Err(false);
+            return Err(Over::Broken(Parting::Lost));
         }
         if out.joined == Some(true) {
             // Whatever was in flight before is to be handed over again.
@@ -325,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 room.report(device, Event::Turned(ids, why)).await;
             }
         }
-        if out.close { Err(true) } else { Ok(()) }
+        if out.close { Err(Over::Intact(self.session.parting())) } else { Ok(()) }
     }
 
     /// Whether all of it was written, in time and before the connection was to end.

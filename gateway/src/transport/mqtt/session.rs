@@ -43,7 +43,7 @@ use super::{
 };
 use crate::{
     model::{AppToken, DeviceId, DeviceState, MessageId, Session as Durable},
-    transport::{Directory, RegisterRefusal, RegisterRequest, RegisteredAs, Window},
+    transport::{Directory, Parting, RegisterRefusal, RegisterRequest, RegisteredAs, Window},
 };
 
 pub(super) use self::hello::{Admission, Admitted};
@@ -130,6 +130,8 @@ pub(super) struct Session {
     next_pid: u16,
     out: Out,
     outbound: VecDeque<Outbound>,
+    /// Whose doing its end is.
+    parting: Parting,
     phase: Phase,
     /// Packet ids of earlier connections of this session.
     remembered: Vec<(MessageId, u16)>,
@@ -165,6 +167,7 @@ impl Session {
             next_pid: 1,
             out: Out::default(),
             outbound: VecDeque::new(),
+            parting: Parting::Ended,
             phase: Phase::Greeting,
             remembered: Vec::new(),
             rest: Vec::new(),
@@ -271,6 +274,7 @@ impl Session {
                     self.will = None;
                 }
                 self.forget = !keep;
+                self.parting = Parting::Closed;
                 self.close();
             }
             Incoming::Pingreq => self.send(frames::pingresp(self.version)),
@@ -357,11 +361,18 @@ impl Session {
         }
         if now >= self.heard + self.patience() {
             tracing::debug!(device = %self.device, "keep-alive ran out");
+            self.parting = Parting::Lost;
             self.goodbye(DisconnectReasonCode::KeepAliveTimeout);
         } else if self.flights.first().is_some_and(|oldest| now >= oldest.since + self.unacked_limit) {
             tracing::info!(device = %self.device, "a device answers but acknowledges nothing: closed");
+            self.parting = Parting::Lost;
             self.goodbye(DisconnectReasonCode::ImplementationSpecificError);
         }
+    }
+
+    /// Whose doing it is that the session has closed.
+    pub(super) fn parting(&self) -> Parting {
+        self.parting
     }
 
     /// What is to be done now.

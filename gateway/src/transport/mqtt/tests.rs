@@ -5,6 +5,7 @@ pub(super) mod house;
 mod leak;
 mod limits;
 mod malformed;
+mod partings;
 pub(super) mod raw;
 mod room;
 mod rumqttd;
