@@ -1,10 +1,10 @@
 //! A paired distributor and what it says of itself.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceId, UnixTime, Urgency};
+use super::{DeviceId, Malformed, UnixTime, Urgency};
 
 /// A paired distributor.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,6 +34,37 @@ pub enum Profile {
     Instant,
     /// Normal waits a minute, low half an hour.
     Saver,
+}
+
+impl Profile {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Balanced => "balanced",
+            Self::Instant => "instant",
+            Self::Saver => "saver",
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Profile {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        match text {
+            "balanced" => Ok(Self::Balanced),
+            "instant" => Ok(Self::Instant),
+            "saver" => Ok(Self::Saver),
+            _ => Err(Malformed { expected: "one of instant, balanced, saver" }),
+        }
+    }
 }
 
 /// A durable session of a device, as its transport wrote it down: for MQTT the subscribed filters

@@ -11,6 +11,7 @@ mod push;
 mod registration;
 mod time;
 mod vapid;
+mod waiting;
 
 pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
 pub use endpoint::{EndpointToken, MessageToken};
@@ -20,6 +21,7 @@ pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};
 pub use registration::{AppToken, Registration};
 pub use time::{Moment, UnixTime};
 pub use vapid::VapidKey;
+pub use waiting::{Budgets, Preferences, Quiet, QuietChoice};
 
 /// A text that does not have the form its type asks for.
 ///

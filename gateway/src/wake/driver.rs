@@ -49,8 +49,9 @@ impl Driver {
 
     /// Runs until `reports` ends: then every transport has gone.
     pub async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+        let now = self.clock.moment().instant;
         for pending in self.backlog.restored() {
-            self.planner.on_pending(&pending);
+            self.planner.on_pending(now, &pending);
         }
         let mut arrivals = self.backlog.arrivals();
         loop {
@@ -78,6 +79,7 @@ impl Driver {
     }
 
     fn arrive(&mut self, arrival: Arrival) {
+        let now = self.clock.moment().instant;
         match arrival {
             Arrival::Accepted { message, replaces } => {
                 if let Some(replaced) = replaces {
@@ -85,7 +87,7 @@ impl Driver {
                     self.planner.on_withdrawn(message.device, replaced);
                     self.fresh.remove(&replaced);
                 }
-                self.planner.on_pending(&message.pending());
+                self.planner.on_pending(now, &message.pending());
                 self.fresh.insert(message.id, message);
             }
             Arrival::Withdrawn(device, id) => {
@@ -106,10 +108,17 @@ impl Driver {
                     Order::Deliver(device, due) => self.deliver(now, device, &due),
                     // Nobody listens any more when the gateway shuts down.
                     Order::Expire(ids) => drop(self.expired.send(ids)),
+                    Order::Ping(device) => self.ping(device),
                 }
             }
         }
         self.fresh.clear();
+    }
+
+    /// Asks each transport: the one that the device speaks does it. One that is gone by now is
+    /// reported by its room.
+    fn ping(&self, device: DeviceId) {
+        let _pinged = self.transports.iter().any(|transport| transport.ping(device).is_ok());
     }
 
     fn deliver(&mut self, now: Moment, device: DeviceId, due: &[(MessageId, bool)]) {

@@ -1,14 +1,11 @@
 //! The planner: which device gets which messages when.
-//!
-//! For now everything is due at once, so a device is woken as soon as something waits and it can
-//! take it; what arrives while its window is full goes with the next acknowledgement.
 
 use std::{
     collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
-use super::line::Line;
+use super::{Settings, line::Line};
 use crate::{
     model::{DeviceId, MessageId, Pending},
     transport::{Event, Report, Turned},
@@ -17,18 +14,28 @@ use crate::{
 /// Expired messages are swept out at most this often. They are never delivered meanwhile: each
 /// order checks again.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// While quiet hours hold something back, the local time is asked for at least this often: clocks are
+/// set, and summer time begins and ends.
+const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
-/// Decides; see [`Order`] for what comes of it.
+/// Decides; see [`Order`] for what comes of it. Each call takes the time, and none goes back in it.
 #[derive(Debug, Default)]
 pub struct Planner {
     /// Devices that something has happened to since the last orders.
     changed: BTreeSet<DeviceId>,
+    /// What holds for devices without settings of their own.
+    default: Settings,
     lines: HashMap<DeviceId, Line>,
-    /// Devices that are left alone for a while.
-    paused: BTreeSet<(Instant, DeviceId)>,
+    /// A moment, and the second of the local day that it was; `None` while nobody knows.
+    local: Option<(Instant, u32)>,
+    settings: HashMap<DeviceId, Settings>,
     /// When to look for expired messages; never later than the first expiry plus [`SWEEP_EVERY`].
     sweep_at: Option<Instant>,
     swept_at: Option<Instant>,
+    /// When each device is to be looked at again.
+    timers: BTreeSet<(Instant, DeviceId)>,
+    /// The same by device.
+    timer_of: HashMap<DeviceId, Instant>,
 }
 
 /// What the driver is to do.
@@ -39,13 +46,43 @@ pub enum Order {
     Deliver(DeviceId, Vec<(MessageId, bool)>),
     /// These are over: their TTL ended, or they had none and could not go at once.
     Expire(Vec<MessageId>),
+    /// Make the device's connection speak, or its network forgets it.
+    Ping(DeviceId),
 }
 
 impl Planner {
-    /// A message waits.
-    pub fn on_pending(&mut self, pending: &Pending) {
-        self.lines.entry(pending.device).or_default().push(pending);
-        self.changed.insert(pending.device);
+    /// A planner that treats every device by `default` until [`Planner::configure`] says otherwise.
+    #[must_use]
+    pub fn new(default: Settings) -> Self {
+        Self { default, ..Self::default() }
+    }
+
+    /// How a device is treated from now on, what waits for it already included.
+    pub fn configure(&mut self, device: DeviceId, settings: Settings) {
+        self.settings.insert(device, settings);
+        self.on_line(device, |line| line.configure(settings));
+    }
+
+    /// A device is unpaired: nothing that was known of it is kept.
+    pub fn forget(&mut self, device: DeviceId) {
+        self.settings.remove(&device);
+        self.on_line(device, Line::forget);
+    }
+
+    /// The longest silence that a device's network bears, as far as is known, or is now to be tried.
+    pub fn keep_alive(&mut self, device: DeviceId, silence: Duration) {
+        self.line(device).keep_alive(silence);
+    }
+
+    /// What time it is where the owner lives: the second of the local day, for quiet hours. `None`:
+    /// the clock cannot be trusted, and nothing is held back on its word.
+    pub fn on_local_time(&mut self, now: Instant, second_of_day: Option<u32>) {
+        self.local = second_of_day.map(|second| (now, second));
+    }
+
+    /// A message waits, from now on.
+    pub fn on_pending(&mut self, now: Instant, pending: &Pending) {
+        self.line(pending.device).push(now, pending);
         if !pending.volatile {
             self.sweep_by(pending.expires);
         }
@@ -53,36 +90,37 @@ impl Planner {
 
     /// A message is not to be delivered (any more): replaced, cancelled, or never made safe.
     pub fn on_withdrawn(&mut self, device: DeviceId, id: MessageId) {
-        if let Some(line) = self.lines.get_mut(&device) {
-            line.withdraw(id);
-            self.changed.insert(device);
-        }
+        self.on_line(device, |line| line.withdraw(id));
     }
 
     /// A transport has learnt something of a device.
     pub fn on_report(&mut self, report: &Report) {
         let Report { at, device, ref event } = *report;
         match event {
-            Event::Acked(ids) => self.on_line(device, |line| ids.iter().for_each(|&id| line.settle(id))),
-            Event::Joined(joined) => {
-                self.lines.entry(device).or_default().join(joined.window);
-                self.changed.insert(device);
-            }
+            Event::Acked(ids) => self.on_line(device, |line| {
+                line.stir(at);
+                ids.iter().for_each(|&id| line.settle(id));
+            }),
+            Event::Joined(joined) => self.line(device).join(at, joined.pulse, joined.window),
             Event::Left(_) => self.on_line(device, Line::leave),
+            Event::Pulse(pulse) => self.on_line(device, |line| line.pulse(*pulse)),
+            Event::State(said) => self.line(device).state(*said),
+            Event::Stirred => self.on_line(device, |line| line.stir(at)),
+            Event::Taken(_) => self.on_line(device, |line| line.touch(at)),
             Event::Turned(ids, why) => self.on_turned(at, device, ids, *why),
-            // Nothing waits for a contact while everything is due at once.
-            Event::Pulse(_) | Event::State(_) | Event::Stirred | Event::Taken(_) => {}
         }
     }
 
     /// A transport took nothing of an order, or the disk could not give it.
     pub fn on_turned(&mut self, now: Instant, device: DeviceId, ids: &[MessageId], why: Turned) {
-        let mut paused = None;
-        self.on_line(device, |line| {
-            ids.iter().for_each(|&id| line.turn_back(now, id, why));
-            paused = line.paused_until();
-        });
-        self.paused.extend(paused.map(|until| (until, device)));
+        self.on_line(device, |line| ids.iter().for_each(|&id| line.turn_back(now, id, why)));
+    }
+
+    /// The line of a device, and note that something happens to it.
+    fn line(&mut self, device: DeviceId) -> &mut Line {
+        self.changed.insert(device);
+        let settings = self.settings.get(&device).unwrap_or(&self.default);
+        self.lines.entry(device).or_insert_with(|| Line::new(*settings))
     }
 
     fn on_line(&mut self, device: DeviceId, change: impl FnOnce(&mut Line)) {
@@ -104,25 +142,45 @@ impl Planner {
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep(now, &mut over);
         }
-        while let Some(&(until, device)) = self.paused.first().filter(|(until, _)| *until <= now) {
-            self.paused.remove(&(until, device));
+        while let Some(&(at, device)) = self.timers.first().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, device));
+            self.timer_of.remove(&device);
             self.changed.insert(device);
         }
         for device in std::mem::take(&mut self.changed) {
+            self.set_timer(device, None);
+            let local = self.local;
             let Some(line) = self.lines.get_mut(&device) else { continue };
-            let due = line.take_due(now);
+            let _ = line.take_expired(now, &mut over);
+            let quiet_until = quiet_until(now, local, line.settings());
+            let due = line.take_due(now, quiet_until.is_some());
             if !due.is_empty() {
                 orders.push(Order::Deliver(device, due));
+            } else if line.take_ping(now) {
+                orders.push(Order::Ping(device));
             }
             line.take_volatile(&mut over);
+            let next = line.next(quiet_until);
             if line.is_idle() {
                 self.lines.remove(&device);
             }
+            self.set_timer(device, next);
         }
         if !over.is_empty() {
             orders.push(Order::Expire(over));
         }
         orders
+    }
+
+    fn set_timer(&mut self, device: DeviceId, at: Option<Instant>) {
+        let old = match at {
+            Some(at) => self.timer_of.insert(device, at),
+            None => self.timer_of.remove(&device),
+        };
+        if let Some(old) = old {
+            self.timers.remove(&(old, device));
+        }
+        self.timers.extend(at.map(|at| (at, device)));
     }
 
     fn sweep(&mut self, now: Instant, over: &mut Vec<MessageId>) {
@@ -141,6 +199,14 @@ impl Planner {
     /// When [`Planner::on_timeout`] is to be called next if nothing happens before.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        self.paused.first().map(|&(until, _)| until).into_iter().chain(self.sweep_at).min()
+        self.timers.first().map(|&(at, _)| at).into_iter().chain(self.sweep_at).min()
     }
+}
+
+/// Until when a device's quiet hours are to be believed, if it has them now.
+fn quiet_until(now: Instant, local: Option<(Instant, u32)>, settings: &Settings) -> Option<Instant> {
+    let (asked, second) = local?;
+    let since = u32::try_from(now.saturating_duration_since(asked).as_secs()).unwrap_or_default();
+    let left = settings.quiet?.remaining(second.wrapping_add(since))?;
+    Some(now + left.min(LOOK_AGAIN))
 }

@@ -7,9 +7,9 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Order, Planner};
+use super::{Order, Planner, Settings};
 use crate::{
-    model::{DeviceId, MessageId, NetworkName, Pending, RegistrationId, Urgency},
+    model::{DeviceId, MessageId, NetworkName, Pending, Profile, RegistrationId, Urgency},
     transport::{Event, Joined, Parting, Pulse, Report, Turned, Window},
 };
 
@@ -32,7 +32,7 @@ impl World {
     fn new() -> Self {
         #[expect(clippy::disallowed_methods, reason = "an Instant can only be made from another one")]
         let start = Instant::now();
-        Self { now: start, planner: Planner::default(), start }
+        Self { now: start, planner: Planner::new(Settings::of_profile(Profile::Instant)), start }
     }
 
     fn at(&mut self, second: u64) -> &mut Self {
@@ -41,15 +41,18 @@ impl World {
     }
 
     fn push_ttl(&mut self, id: u64, ttl: u64) -> &mut Self {
-        self.planner.on_pending(&Pending {
-            device: PHONE,
-            expires: self.now + Duration::from_secs(ttl),
-            id: MessageId(id),
-            registration: RegistrationId(1),
-            size: 1000,
-            urgency: Urgency::Normal,
-            volatile: ttl == 0,
-        });
+        self.planner.on_pending(
+            self.now,
+            &Pending {
+                device: PHONE,
+                expires: self.now + Duration::from_secs(ttl),
+                id: MessageId(id),
+                registration: RegistrationId(1),
+                size: 1000,
+                urgency: Urgency::Normal,
+                volatile: ttl == 0,
+            },
+        );
         self
     }
 
@@ -87,6 +90,7 @@ impl World {
                         if *again { -id } else { id }
                     }));
                 }
+                Order::Ping(_) => unreachable!("nobody asked for pings"),
                 Order::Expire(ids) => expired.extend(ids.iter().map(|id| id.0)),
             }
         }
