@@ -21,6 +21,7 @@ pub mod transport;
 pub mod wake;
 
 pub mod console;
+pub mod simulate;
 pub mod system;
 
 pub mod app;

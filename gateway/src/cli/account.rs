@@ -20,6 +20,9 @@ pub enum CliError {
     /// A setting stands in the way (78, `EX_CONFIG`).
     #[error("{0}")]
     Config(String),
+    /// What was given to be read is wrong (65, `EX_DATAERR`).
+    #[error("{0}")]
+    Data(String),
     /// It could not be done (1).
     #[error("{0}")]
     Failed(String),
@@ -37,6 +40,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 78,
+            Self::Data(_) => 65,
             Self::Failed(_) | Self::Output(_) => 1,
             Self::Usage(_) => 2,
         }

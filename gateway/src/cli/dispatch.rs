@@ -7,7 +7,7 @@ use std::{
 
 use clap::CommandFactory as _;
 
-use super::{Cli, CliError, Command, account, check, listen, man};
+use super::{Cli, CliError, Command, account, check, listen, man, simulate};
 use crate::{
     app,
     config::{Config, ConfigError, Overrides},
@@ -46,6 +46,7 @@ pub fn dispatch(
         Some(Command::Device(command)) => account::device(&command, &config()?, out, terminal),
         Some(Command::Registration(command)) => account::registration(&command, &config()?, out, terminal),
         Some(Command::Listen(args)) => listen::listen(&args, &config()?, out),
+        Some(Command::Simulate(args)) => simulate::simulate(&args, out),
         Some(Command::Check) => {
             check::files(&config()?, &overrides)?;
             Ok(writeln!(out, "ok")?)

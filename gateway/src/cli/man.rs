@@ -80,6 +80,7 @@ fn closing() -> Roff {
             ("0", "Done."),
             ("1", "It could not be done."),
             ("2", "The command line makes no sense."),
+            ("65", "The trace cannot be read; the message names the line."),
             ("78", "The configuration cannot be used."),
         ],
     );

@@ -5,6 +5,7 @@ mod check;
 mod dispatch;
 mod listen;
 mod man;
+mod simulate;
 
 #[cfg(test)]
 mod tests;
@@ -102,6 +103,8 @@ pub enum Command {
     Registration(RegistrationCommand),
     /// Be a distributor in this terminal: print an endpoint, then every push that arrives.
     Listen(ListenArgs),
+    /// Count what each policy would cost a phone in wakes, delay and charge, over a trace.
+    Simulate(simulate::SimulateArgs),
     /// Check a configuration file and say what is wrong with it.
     Check,
     /// Print the manual page (roff).
