@@ -245,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
                 Some(Step::Read(Ok(0))) => return Over::Broken(Parting::Closed),
                 // TLS without its own good-bye; many clients leave that out.
-                Some(Step::Read(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Some(Step::Read(Err(error))) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                     return Over::Broken(Parting::Closed);
                 }
                 // A reset: nobody that says good-bye sends one.
