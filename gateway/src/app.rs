@@ -82,7 +82,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
         return Err(io::Error::other(error).into());
     }
     let clock = Arc::new(SystemClock::new(UnixTime::default()));
-    let Store { accounts, backlog, closer, intake, ledger, newest } =
+    let Store { accounts, archive, backlog, closer, intake, ledger, newest } =
         Store::open(&config.state_dir, clock.moment())?;
     clock.raise_floor(newest);
     let clock: SharedClock = clock;
@@ -157,7 +157,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
         ready.push_str(&format!(" open-broker=mqtt://{}", bound.local_addr()));
         tokio::spawn(bound.run(Arc::clone(&clock), stopped.clone()))
     });
-    let owning = tokio::spawn(control.run(registry, status, stopped));
+    let owning = tokio::spawn(control.run(registry, archive, status, stopped));
 
     let mut termination = system::Termination::catch()?;
     say(&ready)?;

@@ -8,6 +8,8 @@ mod tests;
 
 use std::io::{self, Write};
 
+pub(super) use offline::own;
+
 use super::{DeviceCommand, RegistrationCommand};
 use crate::{
     config::Config,
@@ -92,7 +94,7 @@ pub fn registration(
 fn print(reply: Reply, json: bool, out: &mut dyn Write, terminal: bool) -> Result<(), CliError> {
     let printed = match reply {
         Reply::Failed { message } => return Err(CliError::Failed(message)),
-        Reply::Done => Ok(()),
+        Reply::Backup { .. } | Reply::Done => Ok(()),
         Reply::Paired(pairing) if json => show::json(&pairing, out),
         Reply::Paired(pairing) => show::pairing(&pairing, out, terminal),
         Reply::Devices { devices } if json => show::json(&devices, out),

@@ -7,7 +7,7 @@ use std::{
 
 use clap::CommandFactory as _;
 
-use super::{Cli, CliError, Command, account, check, listen, man, simulate};
+use super::{Cli, CliError, Command, account, backup, check, listen, man, simulate};
 use crate::{
     app,
     config::{Config, ConfigError, Overrides},
@@ -47,6 +47,8 @@ pub fn dispatch(
         Some(Command::Registration(command)) => account::registration(&command, &config()?, out, terminal),
         Some(Command::Listen(args)) => listen::listen(&args, &config()?, out),
         Some(Command::Simulate(args)) => simulate::simulate(&args, out),
+        Some(Command::Backup { file, force }) => backup::backup(&file, force, &config()?, out),
+        Some(Command::Restore { file }) => backup::restore(&file, &config()?, out),
         Some(Command::Check) => {
             check::files(&config()?, &overrides)?;
             Ok(writeln!(out, "ok")?)

@@ -1,6 +1,7 @@
 //! The command line: one definition from which parsing, help, man page and completions come.
 
 pub mod account;
+mod backup;
 mod check;
 mod dispatch;
 mod listen;
@@ -105,6 +106,19 @@ pub enum Command {
     Listen(ListenArgs),
     /// Count what each policy would cost a phone in wakes, delay and charge, over a trace.
     Simulate(simulate::SimulateArgs),
+    /// Write everything to one file: devices, endpoints, waiting messages, certificates. The gateway may run.
+    Backup {
+        /// Where to; only its owner may read it.
+        file: PathBuf,
+        /// Replace the file if it exists.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Bring a backup back into an empty state, while no gateway runs.
+    Restore {
+        /// A file that `backup` has written.
+        file: PathBuf,
+    },
     /// Check a configuration file and say what is wrong with it.
     Check,
     /// Print the manual page (roff).

@@ -1,7 +1,7 @@
 //! The command line's side of the control socket.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -14,6 +14,8 @@ use super::{Reply, Request, socket};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Far more than the longest list of registrations: what is longer comes from no gateway.
 const MAX_REPLY: u64 = 256 << 20;
+/// Far more than the line that comes before a backup.
+const MAX_HEAD: u64 = 64 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,20 +36,50 @@ pub enum AskError {
 /// # Errors
 /// [`AskError`].
 pub fn ask(state_dir: &Path, request: &Request) -> Result<Reply, AskError> {
+    let (stream, path) = connect(state_dir)?;
+    converse(stream, request).map_err(|error| AskError::Broken(path, error.to_string()))
+}
+
+/// Asks the gateway that runs with this state directory for a backup, and copies it to `out`. Gives its
+/// length; whether it is whole, its checksum says. Waits; not for async code.
+///
+/// # Errors
+/// [`AskError`]. What the gateway refuses is a [`Reply::Failed`] instead.
+pub fn fetch_backup(state_dir: &Path, out: &mut dyn io::Write) -> Result<Reply, AskError> {
+    let (stream, path) = connect(state_dir)?;
+    copy(stream, out).map_err(|error| AskError::Broken(path, error.to_string()))
+}
+
+fn connect(state_dir: &Path) -> Result<(UnixStream, PathBuf), AskError> {
     let path = socket::in_state_dir(state_dir);
     let connected = socket::Address::of(&path).and_then(|address| UnixStream::connect(address.path()));
     // No file, a file that nobody has bound any more, or no directory for it.
     let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::NotADirectory];
-    let stream = connected.map_err(|error| {
-        if nobody.contains(&error.kind()) {
-            AskError::NotRunning(state_dir.to_owned())
-        } else if error.kind() == io::ErrorKind::PermissionDenied {
-            AskError::Denied(path.clone())
-        } else {
-            AskError::Broken(path.clone(), error.to_string())
+    match connected {
+        Ok(stream) => Ok((stream, path)),
+        Err(error) if nobody.contains(&error.kind()) => Err(AskError::NotRunning(state_dir.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(AskError::Denied(path)),
+        Err(error) => Err(AskError::Broken(path, error.to_string())),
+    }
+}
+
+fn copy(mut stream: UnixStream, out: &mut dyn io::Write) -> io::Result<Reply> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(&Request::Backup)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut stream = BufReader::new(stream);
+    let mut head = Vec::new();
+    (&mut stream).take(MAX_HEAD).read_until(b'\n', &mut head)?;
+    let reply = serde_json::from_slice(&head)?;
+    if let Reply::Backup { bytes } = reply {
+        let copied = io::copy(&mut stream.take(bytes), out)?;
+        if copied != bytes {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
         }
-    })?;
-    converse(stream, request).map_err(|error| AskError::Broken(path, error.to_string()))
+    }
+    Ok(reply)
 }
 
 fn converse(mut stream: UnixStream, request: &Request) -> io::Result<Reply> {

@@ -19,6 +19,8 @@ pub async fn execute(registry: &Registry, status: Option<&Status>, request: Requ
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error("a backup is more than a line: ask for it on the control socket")]
+    NoLine,
     #[error("{0:?} is not {1}: {2}")]
     Malformed(String, &'static str, Malformed),
     #[error("the gateway is not running, so it listens nowhere: start it with `unifiedpush-gateway run`")]
@@ -29,6 +31,7 @@ enum Failure {
 
 async fn attempt(registry: &Registry, status: Option<&Status>, request: Request) -> Result<Reply, Failure> {
     Ok(match request {
+        Request::Backup => return Err(Failure::NoLine),
         Request::DeviceAdd { name } => Reply::Paired(registry.add_device(&name, TRANSPORT).await?.into()),
         Request::DeviceList => Reply::Devices { devices: devices(registry) },
         Request::DeviceRemove { id } => {

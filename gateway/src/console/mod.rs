@@ -1,14 +1,16 @@
 //! The owner's side door: a control socket, and the same commands without a running gateway.
 //!
-//! One request a connection: a line of JSON ([`Request`]) up, a line of JSON ([`Reply`]) down. The
+//! One request a connection: a line of JSON ([`Request`]) up, a line of JSON ([`Reply`]) down, which for
+//! a backup its bytes follow. The
 //! peer is checked by SO_PEERCRED: root and the gateway's own user may ask.
 
+mod backup;
 mod client;
 mod execute;
 mod server;
 mod socket;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, ask, fetch_backup};
 pub use execute::execute;
 pub use server::{BindError, MAX_REQUEST, Server};
 pub use socket::runtime_dir;
@@ -19,6 +21,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
 pub enum Request {
+    /// The whole state in one file.
+    Backup,
     /// Pair a device.
     DeviceAdd {
         /// Its name.
@@ -60,6 +64,11 @@ pub enum Request {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum Reply {
+    /// The backup follows.
+    Backup {
+        /// So long is it.
+        bytes: u64,
+    },
     /// Done, and there is nothing to say.
     Done,
     /// A device's new credentials.

@@ -19,8 +19,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Reply, Request, Status, execute::execute, socket};
-use crate::registry::Registry;
+use super::{Reply, Request, Status, backup, execute::execute, socket};
+use crate::{registry::Registry, store::Archive};
 
 /// A request has at most so many bytes, its newline included.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -81,7 +81,13 @@ impl Server {
     }
 
     /// Serves owners until `stop` turns true (or its sender is gone), then finishes what was begun.
-    pub async fn run(self, registry: Arc<Registry>, status: Status, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        self,
+        registry: Arc<Registry>,
+        archive: Archive,
+        status: Status,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let status = Arc::new(status);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut visits = JoinSet::new();
@@ -94,9 +100,10 @@ impl Server {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let (registry, status, stop) = (registry.clone(), status.clone(), stop.clone());
+            let (registry, archive) = (registry.clone(), archive.clone());
+            let (status, stop) = (status.clone(), stop.clone());
             visits.spawn(async move {
-                visit(stream, &registry, &status, stop).await;
+                visit(stream, &registry, &archive, &status, stop).await;
                 drop(place);
             });
         }
@@ -165,6 +172,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 async fn visit(
     mut stream: UnixStream,
     registry: &Registry,
+    archive: &Archive,
     status: &Status,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -176,6 +184,12 @@ async fn visit(
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             match read {
+                Ok(Ok(Request::Backup)) => {
+                    if let Err(error) = backup::send(&mut stream, archive).await {
+                        tracing::warn!(%error, "a backup was not taken to its end");
+                    }
+                    return;
+                }
                 Ok(Ok(request)) => execute(registry, Some(status), request).await,
                 Ok(Err(message)) => Reply::Failed { message },
                 Err(_) => {
@@ -213,7 +227,7 @@ async fn request(stream: &mut UnixStream) -> Result<Request, String> {
     serde_json::from_slice(&line).map_err(|error| format!("this is no request: {error}"))
 }
 
-async fn answer(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+pub(super) async fn answer(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
     line.push(b'\n');
     stream.write_all(&line).await?;

@@ -33,7 +33,7 @@ impl Served {
         let house = House::open();
         let server = Server::bind(house.path(), runtime_dir).expect("a socket");
         let (stop, stopped) = watch::channel(false);
-        let run = tokio::spawn(server.run(house.registry.clone(), status(), stopped));
+        let run = tokio::spawn(server.run(house.registry.clone(), house.archive.clone(), status(), stopped));
         Self { house, run, stop }
     }
 
@@ -142,7 +142,7 @@ async fn a_path_longer_than_an_address_will_do() {
     let house = House::open();
     let server = Server::bind(&state, None).expect("a socket");
     let (stop, stopped) = watch::channel(false);
-    let run = tokio::spawn(server.run(house.registry.clone(), status(), stopped));
+    let run = tokio::spawn(server.run(house.registry.clone(), house.archive.clone(), status(), stopped));
     let asked = state.clone();
     let reply = tokio::task::spawn_blocking(move || ask(&asked, &Request::Status)).await.expect("no panic");
     assert!(reply.is_ok(), "{reply:?}");

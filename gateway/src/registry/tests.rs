@@ -15,6 +15,7 @@ const START: UnixTime = UnixTime(1_795_392_000_000);
 
 /// A registry with everything that it needs, in a directory of its own.
 pub(crate) struct House {
+    pub(crate) archive: crate::store::Archive,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) notices: Arc<Mutex<Vec<Notice>>>,
@@ -36,7 +37,7 @@ impl House {
     fn open_in(dir: tempfile::TempDir) -> Self {
         let clock = Arc::new(ManualClock::new(START));
         let store = Store::open(dir.path(), clock.moment()).expect("a store");
-        let Store { accounts, backlog, closer, intake, ledger, newest: _ } = store;
+        let Store { accounts, archive, backlog, closer, intake, ledger, newest: _ } = store;
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = notices.clone();
         let registry = Registry::new(
@@ -45,13 +46,14 @@ impl House {
             origin(),
             Box::new(move |notice| heard.lock().expect("no panic").push(notice)),
         );
-        Self { clock, dir, notices, registry: Arc::new(registry), closer, rest: (backlog, intake, ledger) }
+        let (registry, rest) = (Arc::new(registry), (backlog, intake, ledger));
+        Self { archive, clock, dir, notices, registry, closer, rest }
     }
 
     /// Closes the store in order and opens it again.
     async fn restart(self) -> Self {
-        let Self { dir, registry, closer, rest, .. } = self;
-        drop((registry, rest));
+        let Self { archive, dir, registry, closer, rest, .. } = self;
+        drop((archive, registry, rest));
         closer.close().await;
         Self::open_in(dir)
     }

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use nix::{
     fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise},
 };
 
-use super::OpenError;
+use super::{OpenError, rebuild};
 
 /// sled's page cache; what waits lies on disk, and most messages leave before they are read back.
 const CACHE_BYTES: u64 = 2 << 20;
@@ -31,6 +31,8 @@ const RELEASE_TRIES: u32 = 5_000;
 #[derive(Debug)]
 pub(super) struct Disk {
     files: RwLock<Option<Files>>,
+    /// Held while a batch is written, and while a copy is made of what lies between two batches.
+    quiet: Mutex<()>,
     state: PathBuf,
     /// Stands in for a disk that fails.
     #[cfg(test)]
@@ -78,6 +80,7 @@ impl Disk {
         let files = open_locked(state, lock).map_err(|(error, _)| error)?;
         Ok(Self {
             files: RwLock::new(Some(files)),
+            quiet: Mutex::default(),
             state: state.to_owned(),
             #[cfg(test)]
             faults: Faults::default(),
@@ -87,6 +90,11 @@ impl Disk {
     /// Where the database lies, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.state.join("db")
+    }
+
+    /// Where everything lies.
+    pub(super) fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Makes the files of a new database safe: a file is only safe when its directory is, up to the
@@ -126,9 +134,16 @@ impl Disk {
         })
     }
 
+    /// Shows every key and value as they lie between two batches: the next batch waits.
+    pub(super) fn copy(&self, each: impl FnMut(&[u8], &[u8])) -> io::Result<()> {
+        let _quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        self.scan(each)
+    }
+
     /// Makes a batch durable. After an error the database must not be written to again, but
     /// [`reopen`](Self::reopen)ed.
     pub(super) fn write(&self, batch: sled::Batch) -> io::Result<()> {
+        let _quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         self.with(|files| {
             #[cfg(test)]
             drop(self.faults.gate.lock());
@@ -169,6 +184,41 @@ impl Disk {
         Ok(())
     }
 
+    /// Bytes of the database's files.
+    pub(super) fn size(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(self.path())? {
+            bytes += entry?.metadata()?.len();
+        }
+        Ok(bytes)
+    }
+
+    /// Writes what lives to a new database, which takes the place of this one. After an error it is to be
+    /// [`reopen`](Self::reopen)ed.
+    pub(super) fn rebuild(&self) -> io::Result<()> {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(Files { db, log, lock }) = files.take() else {
+            return Err(io::Error::other("the database is closed"));
+        };
+        let built = catch_unwind(AssertUnwindSafe(|| {
+            let mut builder = rebuild::Builder::new(&self.state)?;
+            for item in db.iter() {
+                let (key, value) = item?;
+                builder.put(&key, &value)?;
+                // As in `scan`.
+                db.contains_key(&key)?;
+            }
+            Ok(builder)
+        }))
+        .unwrap_or_else(|_| Err(io::Error::other("the database is damaged")));
+        give_up(db, &self.path());
+        drop(log);
+        built?.finish()?;
+        let opened = open_locked(&self.state, lock);
+        *files = Some(opened.map_err(|(error, _lock)| io::Error::other(error))?);
+        Ok(())
+    }
+
     /// Closes the database; every later call fails.
     pub(super) fn close(&self) {
         let files = self.files.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -206,7 +256,7 @@ impl Disk {
 /// counts a whole batch as one, and falls behind for ever: 4 KB stayed for each message written and
 /// deleted. A thread that only reads keeps what it has replaced (whole pages, to a megabyte) until it
 /// does something again, so that whoever touches sled passes it on at once.
-fn collect_garbage(rounds: u32) {
+pub(super) fn collect_garbage(rounds: u32) {
     for _ in 0..rounds {
         crossbeam_epoch::pin().flush();
     }
@@ -239,7 +289,7 @@ fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-fn lock(state: &Path) -> Result<Flock<File>, OpenError> {
+pub(super) fn lock(state: &Path) -> Result<Flock<File>, OpenError> {
     let path = state.join("lock");
     let file = OpenOptions::new()
         .create(true)
@@ -259,7 +309,8 @@ fn lock(state: &Path) -> Result<Flock<File>, OpenError> {
 /// Opens the database under the lock, which comes back with an error.
 fn open_locked(state: &Path, lock: Flock<File>) -> Result<Files, (OpenError, Flock<File>)> {
     let path = state.join("db");
-    let opened = prepare(&path)
+    let opened = rebuild::recover(state)
+        .and_then(|()| prepare(&path))
         .map_err(|error| io_error(&path, &error))
         .and_then(|()| open_sled(&path))
         .and_then(|db| {
@@ -281,7 +332,7 @@ fn open_locked(state: &Path, lock: Flock<File>) -> Result<Files, (OpenError, Flo
 /// Makes the directory, and sweeps what a kill left behind while sled wrote it. An unfinished snapshot it would
 /// take for a snapshot, an unfinished `conf` for settings, and never open again. `conf` holds nothing but
 /// the settings of [`open_sled`], and is written again from them.
-fn prepare(path: &Path) -> io::Result<()> {
+pub(super) fn prepare(path: &Path) -> io::Result<()> {
     create_dir(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
     for entry in std::fs::read_dir(path)? {
@@ -308,7 +359,7 @@ fn is_whole_conf(conf: &[u8]) -> bool {
 
 /// Opens sled: once more after an error, which may be a passing one (sled truncates its file from two
 /// threads while it opens, and its lock may linger), and without a snapshot that is damaged.
-fn open_sled(path: &Path) -> Result<sled::Db, OpenError> {
+pub(super) fn open_sled(path: &Path) -> Result<sled::Db, OpenError> {
     let attempt = || {
         catch_unwind(|| {
             sled::Config::new()

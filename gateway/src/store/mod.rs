@@ -9,7 +9,8 @@
 //! [`record`] what a value looks like · [`seal`] the public names of messages · [`disk`] the database
 //! itself · [`open`] reading it back · [`state`] and [`registers`] what is known in memory ·
 //! [`committer`] group commit · [`recovery`] what happens when the disk fails · [`intake`], [`backlog`],
-//! [`ledger`], [`accounts`] the handles.
+//! [`ledger`], [`accounts`] the handles · [`archive`] and [`restore`] backups · [`rebuild`] a database
+//! made anew.
 //!
 //! # On disk
 //! `<state>/lock` is held (flock) while the store is open. `<state>/db/` is one sled 0.34 database
@@ -36,15 +37,18 @@
 //! is truly on disk, puts the keys of the failed batch right, and only then accepts again.
 
 mod accounts;
+mod archive;
 mod backlog;
 mod committer;
 mod disk;
 mod intake;
 mod ledger;
 mod open;
+mod rebuild;
 mod record;
 mod recovery;
 mod registers;
+mod restore;
 mod seal;
 mod state;
 #[cfg(test)]
@@ -60,10 +64,12 @@ use std::{
 use tokio::sync::oneshot;
 
 pub use accounts::Accounts;
+pub use archive::{Archive, BackupError, Contents, verify};
 pub use backlog::{Arrival, Backlog};
 pub use committer::Closer;
 pub use intake::{Appended, Intake, NewPush};
 pub use ledger::Ledger;
+pub use restore::{RestoreError, restore};
 
 use crate::model::{DeviceId, EndpointToken, Moment, Registration, UnixTime};
 
@@ -146,6 +152,8 @@ fn endpoint_key(space: Space, endpoint: &EndpointToken) -> sled::IVec {
 pub struct Store {
     /// Devices and registrations.
     pub accounts: Accounts,
+    /// Backups.
+    pub archive: Archive,
     /// What waits.
     pub backlog: Backlog,
     /// Ends the committer in order.

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    Accounts, Backlog, FORMAT, Intake, Ledger, Meta, OpenError, Space, Store,
+    Accounts, Archive, Backlog, FORMAT, Intake, Ledger, Meta, OpenError, Space, Store,
     committer::{self, Pace},
     disk::Disk,
     key,
@@ -20,6 +20,11 @@ use super::{
     state::{ARRIVALS, Core, Slot, State},
 };
 use crate::model::{MessageId, Moment, Pending, Ttl, UnixTime};
+
+/// The files may be so many times as large as what lives in them …
+const SPARE_SHARE: u64 = 4;
+/// … and so many bytes more, or the database is written anew at the start.
+const SPARE_BYTES: u64 = 2 << 20;
 
 /// Opens or creates the store below `dir`.
 pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenError> {
@@ -32,9 +37,22 @@ pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenEr
         disk.close();
         return Err(OpenError::Newer(path, format));
     }
-    disk.scan(|key, value| found.see(key, value)).map_err(failed)?;
+    let mut live = 0;
+    let scanned = disk.scan(|key, value| {
+        live += (key.len() + value.len()) as u64;
+        found.see(key, value);
+    });
+    scanned.map_err(failed)?;
     found.set_orphans_aside(&disk).map_err(failed)?;
     let token_key = found.complete(&disk).map_err(failed)?;
+    let size = disk.size().map_err(failed)?;
+    if size > SPARE_SHARE * live + SPARE_BYTES {
+        tracing::info!(size, live, "the database has grown out of proportion; writing it anew");
+        if let Err(error) = disk.rebuild() {
+            tracing::warn!(%error, "the database could not be written anew; going on with the old one");
+            disk.reopen()?;
+        }
+    }
 
     let (arrivals, receiver) = mpsc::channel(ARRIVALS);
     let newest = found.state.newest;
@@ -49,6 +67,7 @@ pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenEr
     });
     Ok(Store {
         accounts: Accounts(Arc::clone(&core)),
+        archive: Archive(Arc::clone(&core)),
         backlog: Backlog { arrivals: Some(receiver), core: Arc::clone(&core), restored: found.restored },
         closer: committer::start(&core).map_err(failed)?,
         intake: Intake(Arc::clone(&core)),

@@ -6,6 +6,7 @@
 mod admission;
 mod architecture;
 mod authorization;
+mod backup;
 mod cli;
 mod crash;
 mod delivery;

@@ -68,9 +68,9 @@ fn execute(
     request: Request,
 ) -> Result<Reply, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let Store { accounts, backlog, closer, intake, ledger, newest } = store;
+    let Store { accounts, archive, backlog, closer, intake, ledger, newest } = store;
     // Nobody is delivered to.
-    drop((backlog, intake, ledger));
+    drop((archive, backlog, intake, ledger));
     clock.raise_floor(newest);
     // No transport runs, so nobody has to be told.
     let registry = Registry::new(accounts, clock, origin, Box::new(|_| ()));
@@ -97,7 +97,8 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
             let unknown = config.public.url.is_none() && config.public.listen.port() == 0;
             unknown.then_some(("public.listen", "endpoints name it"))
         }
-        Request::DeviceList
+        Request::Backup
+        | Request::DeviceList
         | Request::DeviceRemove { .. }
         | Request::RegistrationRemove { .. }
         | Request::Status => None,
@@ -131,7 +132,7 @@ fn prepare(dir: &Path, request: &Request) -> Result<(), CliError> {
     }
 }
 
-fn own(dir: &Path, owner: u32) -> Result<(), CliError> {
+pub(in crate::cli) fn own(dir: &Path, owner: u32) -> Result<(), CliError> {
     if owner == nix::unistd::geteuid().as_raw() {
         return Ok(());
     }

@@ -200,7 +200,7 @@ fn a_running_gateway_does_it_itself() {
         let _entered = runtime.enter();
         Server::bind(&world.config.state_dir, None).expect("a socket")
     };
-    let run = runtime.spawn(server.run(registry, status, stopped));
+    let run = runtime.spawn(server.run(registry, store.archive, status, stopped));
     let pairing = world.pair();
     assert!(pairing.uri.ends_with("@running:4711"), "{}", pairing.uri);
     let endpoint = world.registration(register(&pairing.device, false)).expect("an endpoint");

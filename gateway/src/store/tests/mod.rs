@@ -1,6 +1,8 @@
 //! The store's promises, kept over restarts, kills and failing disks.
 #![allow(clippy::disallowed_methods, reason = "tests wait for conditions with a limit")]
 
+mod archive;
+mod churn;
 mod disk;
 mod format;
 mod messages;
@@ -31,6 +33,7 @@ const START: UnixTime = UnixTime(1_800_000_000_000);
 /// A store in a directory of its own.
 struct World {
     accounts: Accounts,
+    archive: Archive,
     arrivals: mpsc::Receiver<Arrival>,
     backlog: Backlog,
     clock: Arc<ManualClock>,
@@ -60,11 +63,24 @@ impl World {
     fn open(dir: Arc<TempDir>, clock: Arc<ManualClock>) -> Self {
         let pace = Pace { linger: Duration::from_millis(20), probe: Duration::from_millis(1) };
         let store = open::store(dir.path(), clock.moment(), pace).expect("the store opens");
-        let Store { accounts, mut backlog, closer, intake, ledger, newest } = store;
+        let Store { accounts, archive, mut backlog, closer, intake, ledger, newest } = store;
         let (arrivals, restored) = (backlog.arrivals(), backlog.restored());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.expect("a runtime starts");
-        Self { accounts, arrivals, backlog, clock, closer, dir, intake, ledger, newest, restored, runtime }
+        Self {
+            accounts,
+            archive,
+            arrivals,
+            backlog,
+            clock,
+            closer,
+            dir,
+            intake,
+            ledger,
+            newest,
+            restored,
+            runtime,
+        }
     }
 
     /// Closes the store and opens it again.

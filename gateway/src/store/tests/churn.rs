@@ -1,0 +1,66 @@
+//! What years of pushes leave behind.
+
+use super::*;
+
+/// What the files may have over 4 times what lives in them: sled turns over five segments of 512 KB even
+/// when next to nothing lives. The next start brings it down to 2 MB.
+const SPARE: u64 = 5 * (512 << 10) + (64 << 10);
+
+/// Sends `count` pushes of 1 KB through a store that keeps the newest `kept` of them, and checks the
+/// files each time that a tenth has gone through.
+fn churn(count: usize, kept: usize) {
+    let world = World::new();
+    let mut arrivals = world.arrivals;
+    let mut waiting = std::collections::VecDeque::new();
+    let mut commits = Vec::new();
+    for number in 1..=count {
+        let body = format!("{number:01024}");
+        let appended = world.intake.append(push(&body), world.clock.moment()).expect("accepted");
+        waiting.push_back(appended.id);
+        commits.push(appended.commit);
+        if commits.len() == 64 {
+            for commit in commits.drain(..) {
+                bounded(&world.runtime, commit).expect("written");
+            }
+            while arrivals.try_recv().is_ok() {}
+            let over = waiting.len().saturating_sub(kept);
+            let acked: Vec<_> = waiting.drain(..over).collect();
+            world.ledger.settle(&acked, Phase::Acked);
+        }
+        if number % (count / 10) == 0 {
+            let (live, files) = (live(&world.intake.0), files(world.dir.path()));
+            assert!(files <= 4 * live + SPARE, "{files} bytes for {live} after {number}");
+        }
+    }
+}
+
+/// Bytes of all keys and values.
+fn live(core: &Core) -> u64 {
+    let mut bytes = 0;
+    core.disk.scan(|key, value| bytes += (key.len() + value.len()) as u64).expect("readable");
+    bytes
+}
+
+/// Bytes of all files of the database.
+pub(super) fn files(state: &Path) -> u64 {
+    let entries = std::fs::read_dir(state.join("db")).expect("a directory");
+    entries
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum()
+}
+
+#[test]
+fn the_file_does_not_grow_with_what_has_passed() {
+    churn(20_000, 0);
+    churn(20_000, 1_000);
+}
+
+/// `cargo test --release -p unifiedpush-gateway --lib churn -- --ignored`
+#[test]
+#[ignore = "takes minutes; the shorter one shows the same"]
+fn nor_with_a_million() {
+    churn(1_000_000, 0);
+    churn(1_000_000, 1_000);
+}
