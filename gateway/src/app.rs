@@ -147,6 +147,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
             MissingTtl::OneDay => admission::MissingTtl::OneDay,
             MissingTtl::Refuse => admission::MissingTtl::Refuse,
         },
+        rate: admission::Rate { burst: config.limits.burst, per_second: config.limits.per_second },
         telemetry,
     };
     let serving = tokio::spawn(public.serve(state, stopped.clone()));

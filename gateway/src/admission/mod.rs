@@ -6,6 +6,7 @@
 mod credential;
 mod headers;
 mod origin;
+mod rate;
 mod refusal;
 mod vapid;
 
@@ -17,8 +18,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 
-pub use self::refusal::Refusal;
 use self::{origin::Origin, vapid::Verifier};
+pub use self::{
+    rate::{Meter, Rate, TooMany},
+    refusal::Refusal,
+};
 use crate::model::{Coding, Moment, Registration, Topic, Ttl, Urgency};
 
 /// The largest body, in bytes: 4096 of plain text, encrypted and in base64 (as much as other push

@@ -8,8 +8,8 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    ConfigError, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig, address,
-    raw::{RawMqtt, RawPublic, RawTls, Whole},
+    ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig, address,
+    raw::{RawLimits, RawMqtt, RawPublic, RawTls, Whole},
     source::Source,
 };
 
@@ -66,6 +66,15 @@ impl Checker<'_> {
             return Err(self.error("log", &format!("`{text}` is not a log filter; write off, error, warn, info, debug or trace, or a list such as info,unifiedpush_gateway::wake=debug")));
         }
         Ok(text.to_owned())
+    }
+
+    /// `[limits]`
+    pub(super) fn limits(&self, raw: &RawLimits) -> Result<LimitsConfig, ConfigError> {
+        let default = LimitsConfig::default();
+        Ok(LimitsConfig {
+            burst: self.within("limits.burst", raw.burst, 1, u16::MAX, default.burst)?,
+            per_second: self.within("limits.per_second", raw.per_second, 0, u16::MAX, default.per_second)?,
+        })
     }
 
     /// `[public]`

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 /// Checked settings.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
+    /// How much one registration may get.
+    pub limits: LimitsConfig,
     /// `tracing` filter, for example `info` or `unifiedpush_gateway::wake=debug`.
     pub log: String,
     /// The MQTT room.
@@ -15,6 +17,21 @@ pub struct Config {
     pub public: PublicConfig,
     /// Where the state lives; created on first start with mode 0700.
     pub state_dir: PathBuf,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LimitsConfig {
+    /// Messages that a registration may get at once after a rest.
+    pub burst: u16,
+    /// Messages a second that it may get for ever; 0: as many as come.
+    pub per_second: u16,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { burst: 600, per_second: 10 }
+    }
 }
 
 /// `[public]`

@@ -42,6 +42,7 @@ fn assemble(
 ) -> Result<Config, ConfigError> {
     let public = checker.public(&raw.public)?;
     Ok(Config {
+        limits: checker.limits(&raw.limits)?,
         log: checker.log(raw.log.as_deref())?,
         mqtt: checker.mqtt(&raw.transport.mqtt, public.listen)?,
         open_broker: checker.open_broker()?,

@@ -15,4 +15,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use checked::{Config, ConfigError, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig};
+pub use checked::{
+    Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig,
+};

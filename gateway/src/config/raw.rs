@@ -11,12 +11,22 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
+    #[serde(default)]
+    pub(super) limits: RawLimits,
     pub(super) log: Option<String>,
     #[serde(default)]
     pub(super) public: RawPublic,
     pub(super) state_dir: Option<PathBuf>,
     #[serde(default)]
     pub(super) transport: RawTransport,
+}
+
+/// `[limits]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) burst: Option<Whole>,
+    pub(super) per_second: Option<Whole>,
 }
 
 /// `[public]`

@@ -19,7 +19,11 @@ use http::{
 use http_body_util::Full;
 use serde::Serialize;
 
-use crate::{admission::Refusal, model::Ttl, store::NotStored};
+use crate::{
+    admission::{Refusal, TooMany},
+    model::Ttl,
+    store::NotStored,
+};
 
 static TTL: HeaderName = HeaderName::from_static("ttl");
 
@@ -52,6 +56,8 @@ pub(super) enum Answer {
     EndpointUnknown,
     /// The gateway runs.
     Healthy,
+    /// The endpoint gets more than it may.
+    Limited(TooMany),
     /// There is no such message, or not any more.
     MessageUnknown,
     /// The path does not know the method; it knows these.
@@ -84,6 +90,7 @@ impl Answer {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::EndpointUnknown | Self::MessageUnknown | Self::PathUnknown => StatusCode::NOT_FOUND,
             Self::EndpointGone => StatusCode::GONE,
+            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodUnknown(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::CommitTooSlow | Self::Crowded | Self::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => refused(*refusal),
@@ -144,6 +151,7 @@ impl Answer {
             | Self::EndpointGone
             | Self::EndpointUnknown
             | Self::Healthy
+            | Self::Limited(_)
             | Self::MessageUnknown
             | Self::NotStored(_)
             | Self::PathUnknown
@@ -158,6 +166,7 @@ impl Answer {
             Self::Crowded | Self::NotStored(NotStored::Busy) => Some(1),
             Self::CommitTooSlow | Self::NotStored(NotStored::Disk) => Some(30),
             Self::Refused(Refusal::ClockUntrusted) => Some(60),
+            Self::Limited(TooMany { retry_after_s }) => Some(*retry_after_s),
             Self::About
             | Self::BodyBroken
             | Self::BodyTooSlow
@@ -188,6 +197,9 @@ impl Answer {
             Self::Crowded => "too many connections: try again later",
             Self::EndpointGone => "this endpoint has been removed: ask the app for its new one",
             Self::EndpointUnknown => "there is no such endpoint: check the URL that the app gave you",
+            Self::Limited(_) => {
+                "this endpoint gets more messages than its owner allows: send fewer, or replace them by Topic"
+            }
             Self::MessageUnknown => {
                 "there is no such message (any more): it was delivered, replaced or expired"
             }

@@ -16,7 +16,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    admission::{Admission, Checked, MAX_BODY, Parts, Refusal, Unchecked},
+    admission::{Admission, Checked, MAX_BODY, Meter, Parts, Refusal, Unchecked},
     clock::SharedClock,
     model::{EndpointToken, MessageToken, Phase, Registration, Ttl},
     store::{Lookup, NewPush, NotStored},
@@ -31,6 +31,7 @@ pub(super) struct Desk<Q> {
     pub(super) base: String,
     pub(super) clock: SharedClock,
     pub(super) limits: Limits,
+    pub(super) meter: Meter,
     pub(super) queue: Q,
     pub(super) telemetry: Arc<Telemetry>,
 }
@@ -74,6 +75,11 @@ impl<Q: Queue> Desk<Q> {
         B: Body<Data = Bytes> + Unpin,
     {
         let id = registration.id;
+        // Before the body and its signature: what is too much is to cost nothing.
+        if let Err(too_many) = self.meter.charge(id, self.clock.moment().instant) {
+            self.telemetry.limited(id);
+            return self.refuse(Answer::Limited(too_many));
+        }
         let answer = match self.check(registration, headers, body).await {
             Ok(checked) => self.store(checked).await,
             Err(answer) => self.refuse(answer),

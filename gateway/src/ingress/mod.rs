@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, sync::watch};
 pub use self::limits::Limits;
 use self::{desk::Desk, front::Front, queue::Queue};
 use crate::{
-    admission::{Admission, MissingTtl, Policy},
+    admission::{Admission, Meter, MissingTtl, Policy, Rate},
     clock::SharedClock,
     store::Intake,
     telemetry::Telemetry,
@@ -46,6 +46,8 @@ pub struct State {
     pub limits: Limits,
     /// What a push without `TTL` gets.
     pub missing_ttl: MissingTtl,
+    /// How often one endpoint may be pushed to.
+    pub rate: Rate,
     /// Where messages are counted.
     pub telemetry: Arc<Telemetry>,
 }
@@ -86,9 +88,11 @@ impl Public {
     /// Serves until `shutdown` becomes true (or its sender is gone), then lets the requests that are
     /// in flight finish, within [`Limits::drain`].
     pub async fn serve(self, state: State, shutdown: watch::Receiver<bool>) {
-        let State { base, clock, intake, limits, missing_ttl, telemetry } = state;
+        let State { base, clock, intake, limits, missing_ttl, rate, telemetry } = state;
         let admission = Admission::new(&Policy { missing_ttl, origin: base.clone() });
-        self.serve_desk(Desk { admission, base, clock, limits, queue: intake, telemetry }, shutdown).await;
+        let meter = Meter::new(rate);
+        let desk = Desk { admission, base, clock, limits, meter, queue: intake, telemetry };
+        self.serve_desk(desk, shutdown).await;
     }
 
     async fn serve_desk<Q: Queue>(self, desk: Desk<Q>, mut shutdown: watch::Receiver<bool>) {

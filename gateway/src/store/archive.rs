@@ -266,9 +266,12 @@ impl<R: Read> Reader<R> {
     }
 
     fn take(&mut self, bytes: &mut [u8]) -> Result<(), BackupError> {
-        self.input.read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => BackupError::Damaged("it is cut short"),
-            _ => BackupError::Io(error),
+        self.input.read_exact(bytes).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                BackupError::Damaged("it is cut short")
+            } else {
+                BackupError::Io(error)
+            }
         })?;
         self.sum.update(bytes);
         Ok(())

@@ -12,6 +12,7 @@ mod crash;
 mod delivery;
 mod hostile;
 mod idle;
+mod limits;
 mod offline;
 mod open_broker;
 mod process;

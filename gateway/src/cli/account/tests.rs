@@ -14,6 +14,7 @@ use crate::{
 
 fn config(state_dir: &Path) -> Config {
     Config {
+        limits: crate::config::LimitsConfig::default(),
         log: "info".to_owned(),
         mqtt: MqttConfig {
             host: Some("pi.lan".to_owned()),

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{Limits, Public, desk::Desk, queue::Queue};
 use crate::{
-    admission::{Admission, MissingTtl, Policy},
+    admission::{Admission, Meter, MissingTtl, Policy, Rate},
     clock::ManualClock,
     model::{EndpointToken, MessageToken, Moment, Phase, Registration, UnixTime, VapidKey},
     store::{Lookup, NewPush, NotStored},
@@ -121,6 +121,7 @@ impl Gateway {
             base: BASE.to_owned(),
             clock: Arc::new(ManualClock::new(UnixTime(NOW * 1000))),
             limits,
+            meter: Meter::new(Rate { burst: 1, per_second: 0 }),
             queue: Arc::clone(&queue),
             telemetry: Arc::clone(&telemetry),
         };
