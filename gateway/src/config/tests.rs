@@ -321,7 +321,7 @@ fn every_key_is_in_the_example() {
     let text = uncommented();
     let example: toml::Table = toml::from_str(&text).unwrap();
     let mut seen = 0;
-    for table in ["", "public", "transport", "transport.mqtt", "transport.mqtt.tls"] {
+    for table in ["", "limits", "public", "transport", "transport.mqtt", "transport.mqtt.tls"] {
         let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
         let ConfigError(message) = load(&format!("{header}nonsense = 1")).unwrap_err();
         let documented = table
@@ -335,7 +335,7 @@ fn every_key_is_in_the_example() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 4 + 4 + 1 + 6 + 3, "{text}");
+    assert_eq!(seen, 5 + 2 + 4 + 1 + 6 + 3, "{text}");
 }
 
 proptest! {
