@@ -156,7 +156,8 @@ async fn run(config: &Config) -> Result<(), RunError> {
     // It belongs to nobody's data flow: it ends whenever it likes, and nobody waits for it but the exit.
     let open_broker = open_broker.map(|bound| {
         ready.push_str(&format!(" open-broker=mqtt://{}", bound.local_addr()));
-        tokio::spawn(bound.run(Arc::clone(&clock), stopped.clone()))
+        let (clock, stopped) = (Arc::clone(&clock), stopped.clone());
+        tokio::task::spawn_blocking(move || bound.run_apart(clock, stopped))
     });
     let owning = tokio::spawn(control.run(registry, archive, status, stopped));
 

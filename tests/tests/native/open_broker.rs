@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use harness::{Gateway, Version, within};
+use harness::{Gateway, Version, eventually, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -10,20 +10,24 @@ use tokio::{
 
 use crate::{bodies_until, phone, push};
 
-/// Where it says that it listens.
-fn address(log: &str) -> SocketAddr {
-    let (_, rest) = log.split_once(" open-broker=mqtt://").expect("the ready line is logged");
-    rest.split_whitespace().next().and_then(|address| address.parse().ok()).expect("an address")
+/// Where it says that it listens, once it has said so and warned of it.
+async fn address(gateway: &Gateway) -> SocketAddr {
+    eventually("the open broker is announced", async || {
+        let log = gateway.log();
+        let (_, rest) = log.split_once(" open-broker=mqtt://")?;
+        let loud = log.contains("WARN") && log.contains("OPEN BROKER");
+        rest.split_whitespace().next().filter(|_| loud)?.parse().ok()
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_broker_is_loud_and_reaches_no_phone() {
     let gateway = Gateway::new().args(["--open-broker", "127.0.0.1:0"]).start().await;
-    let log = gateway.log();
-    assert!(log.contains("WARN") && log.contains("OPEN BROKER"), "{log}");
+    let address = address(&gateway).await;
     let (device, mut phone) = phone(&gateway, Version::V5).await;
     let app = phone.register("app").await;
-    let mut stranger = TcpStream::connect(address(&log)).await.expect("it accepts");
+    let mut stranger = TcpStream::connect(address).await.expect("it accepts");
     // CONNECT of 3.1.1 without a login; SUBSCRIBE to `#`; a forged push.
     let topic = format!("up/{}/inbox/push/{}", device.id, app.channel);
     let length = u8::try_from(topic.len()).expect("short");
