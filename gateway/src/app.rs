@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     ack, admission,
     clock::{Clock as _, SharedClock, SystemClock},
-    config::{Config, MissingTtl, MqttConfig},
+    config::{Config, MissingTtl},
     console::{self, Status},
     ingress,
     model::UnixTime,
@@ -100,7 +100,8 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
 
     let (http, mqtt) = (public.local_addr()?, room.local_addr());
-    let origin = origin(config, http, mqtt);
+    let secure = room.secure_addr();
+    let origin = origin(config, http, mqtt, secure.map(|address| (address, room.fingerprint())));
     let base = origin.url.clone();
     let (notices_in, mut notices) = mpsc::unbounded_channel();
     // Fails only while everything is being dropped.
@@ -137,7 +138,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
             transports.iter().for_each(|transport| transport.tell(notice.clone()));
         }
     });
-    let mut devices = tokio::spawn(room.run(devices_stopped));
+    let mut devices = tokio::spawn(Arc::clone(&room).run(devices_stopped));
     let state = ingress::State {
         base,
         clock: Arc::clone(&clock),
@@ -151,8 +152,15 @@ async fn run(config: &Config) -> Result<(), RunError> {
         telemetry,
     };
     let serving = tokio::spawn(public.serve(state, stopped.clone()));
-    let status = Status { mqtt: format!("mqtt://{mqtt}"), public: format!("http://{http}") };
+    let status = Status {
+        mqtt: format!("mqtt://{mqtt}"),
+        mqtts: secure.map(|address| format!("mqtts://{address}")),
+        public: format!("http://{http}"),
+    };
     let mut ready = format!("ready public={} mqtt={}", status.public, status.mqtt);
+    if let Some(mqtts) = &status.mqtts {
+        ready += &format!(" mqtts={mqtts}");
+    }
     // It belongs to nobody's data flow: it ends whenever it likes, and nobody waits for it but the exit.
     let open_broker = open_broker.map(|bound| {
         ready.push_str(&format!(" open-broker=mqtt://{}", bound.local_addr()));
@@ -162,14 +170,18 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let owning = tokio::spawn(control.run(registry, archive, status, stopped));
 
     let mut termination = system::Termination::catch()?;
+    let mut hangup = system::Hangup::catch()?;
     say(&ready)?;
     system::notify(ServiceState::Ready);
     tracing::info!("{ready}");
 
-    let died = tokio::select! {
-        () = termination.come() => None,
-        died = &mut devices => Some(died),
-        () = closer.ended() => return Err(io::Error::other("the store has ended; stopping, so that a restart can mend it").into()),
+    let died = loop {
+        tokio::select! {
+            () = termination.come() => break None,
+            died = &mut devices => break Some(died),
+            () = hangup.come() => room.reload(),
+            () = closer.ended() => return Err(io::Error::other("the store has ended; stopping, so that a restart can mend it").into()),
+        }
     };
     tracing::info!("stopping");
     system::notify(ServiceState::Stopping);
@@ -205,10 +217,15 @@ async fn ended(task: JoinHandle<()>) {
 }
 
 /// Where the gateway is reached, by its settings and what it has bound.
-fn origin(config: &Config, http: SocketAddr, mqtt: SocketAddr) -> Origin {
-    let MqttConfig { host, tls, .. } = &config.mqtt;
-    let security = tls.as_ref().map_or(Security::Plain, |_| Security::Tls { ca: None });
-    Origin::new(config.public.url.as_deref(), http, host.as_deref(), mqtt, security)
+fn origin(
+    config: &Config,
+    http: SocketAddr,
+    plain: SocketAddr,
+    secure: Option<(SocketAddr, Option<String>)>,
+) -> Origin {
+    let (devices, security) =
+        secure.map_or((plain, Security::Plain), |(address, ca)| (address, Security::Tls { ca }));
+    Origin::new(config.public.url.as_deref(), http, config.mqtt.host.as_deref(), devices, security)
 }
 
 fn say(line: &str) -> io::Result<()> {

@@ -169,12 +169,11 @@ impl Setting {
     }
 }
 
-/// `ready public=http://127.0.0.1:8080 mqtt=mqtt://127.0.0.1:1883`, and more behind it.
+/// `ready public=http://127.0.0.1:8080 mqtt=mqtt://127.0.0.1:1883`, and whatever else there is to tell.
 fn parse_ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let (public, mqtt) = line.strip_prefix("ready public=http://")?.split_once(" mqtt=mqtt://")?;
-    // What an option adds to the line stands behind a space.
-    let mqtt = mqtt.split(' ').next()?;
-    Some((public.parse().ok()?, mqtt.parse().ok()?))
+    let words = line.strip_prefix("ready ")?;
+    let told = |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name))?.parse().ok();
+    Some((told("public=http://")?, told("mqtt=mqtt://")?))
 }
 
 /// A running gateway. It is killed when it goes out of scope, and its log printed if the test failed.
@@ -349,6 +348,9 @@ mod tests {
         let ready = parse_ready("ready public=http://127.0.0.1:8080 mqtt=mqtt://[::1]:1883");
         let expected = ("127.0.0.1:8080".parse().expect("valid"), "[::1]:1883".parse().expect("valid"));
         assert_eq!(ready, Some(expected));
+        let more =
+            parse_ready("ready public=http://127.0.0.1:8080 mqtt=mqtt://[::1]:1883 mqtts=mqtts://[::1]:1");
+        assert_eq!(more, ready);
         assert_eq!(parse_ready("ready"), None);
     }
 }

@@ -68,6 +68,20 @@ pub fn device(
     print(offline::ask_or_open(config, request)?, json, out, terminal)
 }
 
+/// Executes `ca`.
+///
+/// # Errors
+/// [`CliError`].
+pub fn ca(fingerprint: bool, config: &Config, out: &mut dyn Write) -> Result<(), CliError> {
+    let authority = offline::authority(config)?;
+    if fingerprint {
+        writeln!(out, "sha256:{}", authority.fingerprint())?;
+    } else {
+        write!(out, "{}", authority.pem())?;
+    }
+    Ok(out.flush()?)
+}
+
 /// Executes `registration …`.
 ///
 /// # Errors

@@ -2,15 +2,18 @@
 
 use std::{fs, path::Path};
 
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Certificate, Config, ConfigError, Overrides};
 
 /// Reads the files that the settings name, as the user who runs this.
 pub(super) fn files(config: &Config, overrides: &Overrides) -> Result<(), ConfigError> {
-    let Some(tls) = &config.mqtt.tls else { return Ok(()) };
+    let Some(Certificate::Files { certificate, key }) = config.mqtt.tls.as_ref().map(|tls| &tls.certificate)
+    else {
+        return Ok(());
+    };
     let source = overrides.config.as_deref();
-    pem(source, "transport.mqtt.tls.certificate", &tls.certificate, "CERTIFICATE")?;
+    pem(source, "transport.mqtt.tls.certificate", certificate, "CERTIFICATE")?;
     // PKCS#8, PKCS#1 and SEC1 differ before these words.
-    pem(source, "transport.mqtt.tls.key", &tls.key, "PRIVATE KEY")
+    pem(source, "transport.mqtt.tls.key", key, "PRIVATE KEY")
 }
 
 fn pem(source: Option<&Path>, key: &str, path: &Path, what: &str) -> Result<(), ConfigError> {

@@ -49,6 +49,7 @@ pub fn dispatch(
         Some(Command::Simulate(args)) => simulate::simulate(&args, out),
         Some(Command::Backup { file, force }) => backup::backup(&file, force, &config()?, out),
         Some(Command::Restore { file }) => backup::restore(&file, &config()?, out),
+        Some(Command::Ca { fingerprint }) => account::ca(fingerprint, &config()?, out),
         Some(Command::Check) => {
             check::files(&config()?, &overrides)?;
             Ok(writeln!(out, "ok")?)

@@ -119,6 +119,12 @@ pub enum Command {
         /// A file that `backup` has written.
         file: PathBuf,
     },
+    /// Print the certificate of the gateway's own authority, for clients that take a file (PEM).
+    Ca {
+        /// Print its fingerprint instead, as pairing URIs hold it.
+        #[arg(long)]
+        fingerprint: bool,
+    },
     /// Check a configuration file and say what is wrong with it.
     Check,
     /// Print the manual page (roff).

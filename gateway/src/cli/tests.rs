@@ -63,6 +63,7 @@ fn global_options_stand_before_or_after_every_command() {
         "registration list",
         "registration remove x",
         "listen",
+        "ca",
         "check",
         "man",
         "completions bash",

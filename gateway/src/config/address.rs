@@ -64,6 +64,19 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     }
 }
 
+/// The names in `host` and in the origin `url`, both checked, as a certificate holds them.
+pub(super) fn names(host: Option<&str>, url: Option<&str>) -> Vec<String> {
+    let of_url = url.and_then(|url| url.parse::<Uri>().ok()?.host().map(str::to_owned));
+    let mut names: Vec<String> = host.map(str::to_owned).into_iter().chain(of_url).collect();
+    names.dedup();
+    for name in &mut names {
+        if let Some(bare) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            *name = bare.to_owned();
+        }
+    }
+    names
+}
+
 /// Whether only machines of the owner can reach `address`: loopback, LAN, link-local, and the
 /// shared range that VPNs such as Tailscale use (RFC 6598). The unspecified address is every
 /// address, public ones included.

@@ -8,10 +8,14 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig, address,
+    Certificate, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig,
+    address,
     raw::{RawLimits, RawMqtt, RawPublic, RawTls, Whole},
     source::Source,
 };
+
+/// Where in the state directory the gateway's own certificate authority is kept.
+const OWN_CERTIFICATE: &str = "tls";
 
 /// What a gateway without any configuration does. The example file documents the same values.
 pub(super) mod default {
@@ -23,6 +27,9 @@ pub(super) mod default {
     /// Enough for a household's devices, or a hundred application servers at once, and small
     /// against the 1,024 file descriptors that a process gets unless it asks for more.
     pub(in crate::config) const CONNECTIONS: u16 = 1024;
+    /// More phones than one household behind one address has, and few enough that no single
+    /// stranger takes all places.
+    pub(in crate::config) const CONNECTIONS_PER_SOURCE: u16 = 64;
     /// 28 minutes: just under the half hour after which mobile networks forget an idle connection.
     pub(in crate::config) const KEEP_ALIVE_S: u16 = 1680;
 }
@@ -107,7 +114,12 @@ impl Checker<'_> {
     }
 
     /// `[transport.mqtt]`
-    pub(super) fn mqtt(&self, raw: &RawMqtt, public: SocketAddr) -> Result<MqttConfig, ConfigError> {
+    pub(super) fn mqtt(
+        &self,
+        raw: &RawMqtt,
+        public: &PublicConfig,
+        state_dir: &Path,
+    ) -> Result<MqttConfig, ConfigError> {
         let key = "transport.mqtt.listen";
         let listen =
             self.listen(("--mqtt", self.overrides.mqtt), (key, raw.listen.as_deref()), default::MQTT)?;
@@ -117,16 +129,21 @@ impl Checker<'_> {
                 &format!("{} may be reached from the internet, and device secrets would cross it unencrypted; write an address of this machine, its LAN or its VPN, or set allow_public_plain = true in [transport.mqtt] if a firewall or a container closes it", listen.address),
             ));
         }
-        self.distinct(listen, public, "HTTP")?;
-        let tls = raw.tls.as_ref().map(|raw| self.tls(raw)).transpose()?;
+        self.distinct(listen, public.listen, "HTTP")?;
+        let host = raw.host.as_deref().map(address::host).transpose();
+        let host = host.map_err(|what| self.error("transport.mqtt.host", &what))?;
+        let own = || Certificate::Own {
+            dir: state_dir.join(OWN_CERTIFICATE),
+            names: address::names(host.as_deref(), public.url.as_deref()),
+        };
+        let tls = raw.tls.as_ref().map(|raw| self.tls(raw, own)).transpose()?;
         if let Some(tls) = &tls {
             let secure = Listen { address: tls.listen, said_by: "transport.mqtt.tls.listen" };
-            self.distinct(secure, public, "HTTP")?;
+            self.distinct(secure, public.listen, "HTTP")?;
             self.distinct(secure, listen.address, "plain MQTT")?;
         }
-        let host = raw.host.as_deref().map(address::host).transpose();
         Ok(MqttConfig {
-            host: host.map_err(|what| self.error("transport.mqtt.host", &what))?,
+            host,
             listen: listen.address,
             max_connections: self
                 .within(
@@ -135,6 +152,15 @@ impl Checker<'_> {
                     1,
                     u16::MAX,
                     default::CONNECTIONS,
+                )?
+                .into(),
+            max_connections_per_source: self
+                .within(
+                    "transport.mqtt.max_connections_per_source",
+                    raw.max_connections_per_source,
+                    1,
+                    u16::MAX,
+                    default::CONNECTIONS_PER_SOURCE,
                 )?
                 .into(),
             max_keep_alive_s: self.within(
@@ -149,20 +175,27 @@ impl Checker<'_> {
         })
     }
 
-    fn tls(&self, raw: &RawTls) -> Result<MqttTls, ConfigError> {
+    fn tls(&self, raw: &RawTls, own: impl FnOnce() -> Certificate) -> Result<MqttTls, ConfigError> {
         let listen_key = "transport.mqtt.tls.listen";
         let Some(listen) = &raw.listen else { return Err(self.missing(listen_key, "\"[::]:8883\"")) };
+        let certificate = if raw.certificate.is_none() && raw.key.is_none() {
+            own()
+        } else {
+            Certificate::Files {
+                certificate: self.file(
+                    "transport.mqtt.tls.certificate",
+                    raw.certificate.as_deref(),
+                    "\"/etc/unifiedpush-gateway/fullchain.pem\"",
+                )?,
+                key: self.file(
+                    "transport.mqtt.tls.key",
+                    raw.key.as_deref(),
+                    "\"/etc/unifiedpush-gateway/privkey.pem\"",
+                )?,
+            }
+        };
         Ok(MqttTls {
-            certificate: self.file(
-                "transport.mqtt.tls.certificate",
-                raw.certificate.as_deref(),
-                "\"/etc/unifiedpush-gateway/fullchain.pem\"",
-            )?,
-            key: self.file(
-                "transport.mqtt.tls.key",
-                raw.key.as_deref(),
-                "\"/etc/unifiedpush-gateway/privkey.pem\"",
-            )?,
+            certificate,
             listen: address::listen(listen, "0.0.0.0:8883").map_err(|what| self.error(listen_key, &what))?,
         })
     }

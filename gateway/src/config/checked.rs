@@ -67,6 +67,8 @@ pub struct MqttConfig {
     pub listen: SocketAddr,
     /// How many connections at once.
     pub max_connections: usize,
+    /// How many of them from one IPv4 address or one IPv6 /64; those from this machine are not counted.
+    pub max_connections_per_source: usize,
     /// The longest keep-alive in seconds; also what a client's 0 means.
     pub max_keep_alive_s: u16,
     /// A listener with TLS, if any.
@@ -76,12 +78,29 @@ pub struct MqttConfig {
 /// `[transport.mqtt.tls]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct MqttTls {
-    /// PEM file with the certificate chain.
-    pub certificate: PathBuf,
-    /// PEM file with the private key.
-    pub key: PathBuf,
+    /// Whose certificate is shown.
+    pub certificate: Certificate,
     /// Where to listen.
     pub listen: SocketAddr,
+}
+
+/// `certificate` and `key`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Certificate {
+    /// Kept by somebody else, in PEM files.
+    Files {
+        /// The certificate chain, the gateway's own first.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// Issued by the gateway's own authority.
+    Own {
+        /// Where the authority is kept.
+        dir: PathBuf,
+        /// The configured names of this gateway, without brackets.
+        names: Vec<String>,
+    },
 }
 
 /// What the command line says over the file.

@@ -41,13 +41,16 @@ fn assemble(
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Config, ConfigError> {
     let public = checker.public(&raw.public)?;
+    let log = checker.log(raw.log.as_deref())?;
+    let state_dir = state_dir(checker, raw.state_dir.as_deref(), env)?;
+    let mqtt = checker.mqtt(&raw.transport.mqtt, &public, &state_dir)?;
     Ok(Config {
         limits: checker.limits(&raw.limits)?,
-        log: checker.log(raw.log.as_deref())?,
-        mqtt: checker.mqtt(&raw.transport.mqtt, public.listen)?,
+        log,
+        mqtt,
         open_broker: checker.open_broker()?,
         public,
-        state_dir: state_dir(checker, raw.state_dir.as_deref(), env)?,
+        state_dir,
     })
 }
 

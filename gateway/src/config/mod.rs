@@ -16,5 +16,5 @@ mod source;
 mod tests;
 
 pub use checked::{
-    Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig,
+    Certificate, Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig,
 };

@@ -55,6 +55,7 @@ pub(super) struct RawMqtt {
     pub(super) host: Option<String>,
     pub(super) listen: Option<String>,
     pub(super) max_connections: Option<Whole>,
+    pub(super) max_connections_per_source: Option<Whole>,
     pub(super) max_keep_alive_s: Option<Whole>,
     pub(super) tls: Option<RawTls>,
 }

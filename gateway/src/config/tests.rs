@@ -4,7 +4,7 @@ use std::{ffi::OsString, fs, path::Path};
 
 use proptest::prelude::*;
 
-use super::{Config, ConfigError, MissingTtl, Overrides, address};
+use super::{Certificate, Config, ConfigError, MissingTtl, Overrides, address};
 
 const EXAMPLE: &str = include_str!("../../unifiedpush-gateway.example.toml");
 
@@ -39,6 +39,7 @@ fn without_a_file_the_defaults_suit_a_trial_on_one_machine() {
     assert_eq!(config.public.url, None);
     assert_eq!(config.mqtt.listen.to_string(), "127.0.0.1:1883");
     assert_eq!(config.mqtt.max_connections, 1024);
+    assert_eq!(config.mqtt.max_connections_per_source, 64);
     assert_eq!(config.mqtt.max_keep_alive_s, 1680);
     assert_eq!((config.mqtt.host, config.mqtt.tls), (None, None));
     assert_eq!(config.state_dir, Path::new("/home/me/.local/state/unifiedpush-gateway"));
@@ -66,6 +67,7 @@ fn everything_can_be_said() {
         allow_public_plain = true
         host = "Push.Example.org"
         max_connections = 65535
+        max_connections_per_source = 3
         max_keep_alive_s = 10
         [transport.mqtt.tls]
         listen = "[::]:8883"
@@ -83,10 +85,31 @@ fn everything_can_be_said() {
     assert_eq!(config.public.max_connections, 7);
     assert_eq!(config.mqtt.host.as_deref(), Some("push.example.org"));
     assert_eq!(config.mqtt.max_connections, 65_535);
+    assert_eq!(config.mqtt.max_connections_per_source, 3);
     assert_eq!(config.mqtt.max_keep_alive_s, 10);
     let tls = config.mqtt.tls.unwrap();
-    assert!(tls.certificate.is_absolute() && tls.certificate.ends_with("tls/chain.pem"));
-    assert_eq!(tls.key, Path::new("/etc/key.pem"));
+    let Certificate::Files { certificate, key } = tls.certificate else { panic!("files were named") };
+    assert!(certificate.is_absolute() && certificate.ends_with("tls/chain.pem"));
+    assert_eq!(key, Path::new("/etc/key.pem"));
+}
+
+#[test]
+fn without_files_the_certificate_is_the_gateways_own() {
+    let own = |text: &str| {
+        let text = format!("state_dir = '/state'\n{text}\n[transport.mqtt.tls]\nlisten = '[::]:8883'");
+        match load(&text).unwrap().mqtt.tls.unwrap().certificate {
+            Certificate::Own { dir, names } => {
+                assert_eq!(dir, Path::new("/state/tls"));
+                names
+            }
+            Certificate::Files { .. } => panic!("no file was named"),
+        }
+    };
+    assert_eq!(own(""), Vec::<String>::new());
+    assert_eq!(own("public.url = 'https://a.example:444'"), ["a.example"]);
+    let both = "public.url = 'https://a.example'\n[transport.mqtt]\nhost = ";
+    assert_eq!(own(&format!("{both}'a.example'")), ["a.example"]);
+    assert_eq!(own(&format!("{both}'[2001:DB8::1]'")), ["2001:db8::1", "a.example"]);
 }
 
 #[test]
@@ -175,9 +198,14 @@ const WRONG: &[(&str, &str, &str)] = &[
         "another port",
     ),
     (
-        "[transport.mqtt.tls]\nlisten = '[::]:8883'",
+        "[transport.mqtt.tls]\nlisten = '[::]:8883'\nkey = 'b'",
         "gateway.toml:1: transport.mqtt.tls.certificate: is missing",
         "[transport.mqtt.tls]",
+    ),
+    (
+        "[transport.mqtt]\nmax_connections_per_source = 0",
+        "gateway.toml:2: transport.mqtt.max_connections_per_source: 0",
+        "1 to 65535",
     ),
     (
         "[transport.mqtt.tls]\ncertificate = 'a'\nkey = 'b'",
@@ -335,7 +363,7 @@ fn every_key_is_in_the_example() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 5 + 2 + 4 + 1 + 6 + 3, "{text}");
+    assert_eq!(seen, 5 + 2 + 4 + 1 + 7 + 3, "{text}");
 }
 
 proptest! {

@@ -4,7 +4,8 @@ use super::*;
 use crate::registry::tests::House;
 
 fn status() -> Status {
-    Status { mqtt: "mqtt://127.0.0.1:1883".to_owned(), public: "http://127.0.0.1:8080".to_owned() }
+    let [mqtt, public] = ["mqtt://127.0.0.1:1883", "http://127.0.0.1:8080"].map(str::to_owned);
+    Status { mqtt, mqtts: None, public }
 }
 
 async fn ask(house: &House, request: Request) -> Reply {

@@ -144,6 +144,9 @@ pub struct RegistrationRow {
 pub struct Status {
     /// `mqtt://127.0.0.1:1883`
     pub mqtt: String,
+    /// `mqtts://127.0.0.1:8883`, if there is TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtts: Option<String>,
     /// `http://127.0.0.1:8080`
     pub public: String,
 }

@@ -12,11 +12,12 @@ use std::{
 use super::CliError;
 use crate::{
     clock::{Clock as _, SystemClock},
-    config::Config,
+    config::{Certificate, Config},
     console::{self, AskError, Reply, Request},
     model::UnixTime,
     registry::{Origin, Registry, Security},
     store::{OpenError, Store},
+    transport::mqtt::Authority,
 };
 
 /// A gateway that holds the store but does not answer is starting or stopping: it is asked again so often …
@@ -49,8 +50,13 @@ pub(super) fn ask_or_open_unless(
             Err(AskError::NotRunning(_)) => {}
             Err(error @ (AskError::Broken(..) | AskError::Denied(_))) => return Err(failed(error)),
         }
-        let origin = origin_for(config, &request)?;
-        prepare(&config.state_dir, &request)?;
+        let mut origin = origin_for(config, &request)?;
+        prepare(&config.state_dir, matches!(request, Request::DeviceAdd { .. }))?;
+        if let (Some(dir), Request::DeviceAdd { .. } | Request::DeviceRotate { .. }) =
+            (authority_dir(config), &request)
+        {
+            origin.security = Security::Tls { ca: Some(Authority::open(dir).map_err(failed)?.fingerprint()) };
+        }
         let clock = Arc::new(SystemClock::new(UnixTime(0)));
         match Store::open(&config.state_dir, clock.moment()) {
             Ok(store) => return execute(store, clock, origin, request),
@@ -113,13 +119,35 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
     Ok(Origin::new(url, config.public.listen, host, devices, security))
 }
 
-/// The state must exist (`device add` makes it) and be ours: a file that another user leaves in it
+/// Where the gateway's own certificate authority is kept, if it uses one.
+pub(super) fn authority_dir(config: &Config) -> Option<&Path> {
+    match &config.mqtt.tls.as_ref()?.certificate {
+        Certificate::Own { dir, .. } => Some(dir),
+        Certificate::Files { .. } => None,
+    }
+}
+
+/// The gateway's own certificate authority; made if there is none yet, by the owner of the state only.
+pub(super) fn authority(config: &Config) -> Result<Authority, CliError> {
+    let dir = authority_dir(config).ok_or_else(|| {
+        CliError::Config(
+            "the gateway has no certificate authority of its own: it has one when [transport.mqtt.tls] has neither certificate nor key"
+                .to_owned(),
+        )
+    })?;
+    if !Authority::exists(dir) {
+        prepare(&config.state_dir, true)?;
+    }
+    Authority::open(dir).map_err(failed)
+}
+
+/// The state must exist (or is made) and be ours: a file that another user leaves in it
 /// would keep the gateway from starting.
-fn prepare(dir: &Path, request: &Request) -> Result<(), CliError> {
+fn prepare(dir: &Path, make: bool) -> Result<(), CliError> {
     match fs::metadata(dir) {
         Ok(found) => own(dir, found.uid()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if !matches!(request, Request::DeviceAdd { .. }) {
+            if !make {
                 return Err(CliError::Failed(format!(
                     "there is no state in {}: nothing has been paired yet, or `--state-dir` is another one",
                     dir.display()

@@ -20,6 +20,7 @@ fn config(state_dir: &Path) -> Config {
             host: Some("pi.lan".to_owned()),
             listen: "127.0.0.1:1883".parse().expect("an address"),
             max_connections: 10,
+            max_connections_per_source: 64,
             max_keep_alive_s: 600,
             tls: None,
         },
@@ -196,7 +197,7 @@ fn a_running_gateway_does_it_itself() {
     };
     let registry = std::sync::Arc::new(Registry::new(store.accounts, clock, origin, Box::new(|_| ())));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let status = Status { mqtt: String::new(), public: String::new() };
+    let status = Status { mqtt: String::new(), mqtts: None, public: String::new() };
     let server = {
         let _entered = runtime.enter();
         Server::bind(&world.config.state_dir, None).expect("a socket")

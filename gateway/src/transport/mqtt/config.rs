@@ -7,6 +7,11 @@ use crate::transport::Window;
 /// Largest packet that a client may send. Everything that a device has to say is short, so the same
 /// bound holds before and after the login and no silent stranger costs more than this.
 pub(super) const PACKET_MAX: u32 = 16 * 1024;
+/// Bytes that a connection may send before its login. A CONNECT with the longest id, secret and Will
+/// that mean anything here takes a few hundred.
+pub(super) const GREETING_MAX: usize = 4 * 1024;
+/// The same with TLS: its handshake takes one to three thousand, and the record around CONNECT some more.
+pub(super) const HANDSHAKE_MAX: usize = 8 * 1024;
 /// In flight to a 3.1.1 client, which has no way to say how much it can take.
 pub(super) const WINDOW_3_1_1: u16 = 20;
 /// In flight to any client, whatever its Receive Maximum.

@@ -14,7 +14,8 @@ use tokio::{
 };
 
 use super::{
-    MqttRoom, io,
+    MqttRoom,
+    io::{self, Allowance},
     router::Link,
     seat::{Ending, Mail, Occupant, Seat},
     session::{Admission, Admitted, Answered, Ask, Session},
@@ -34,13 +35,14 @@ type Asking = Pin<Box<dyn Future<Output = Answered> + Send>>;
 pub(super) async fn serve<S>(
     room: &Arc<MqttRoom>,
     source: IpAddr,
+    allowance: Allowance,
     stream: impl Future<Output = std::io::Result<S>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let now = room.clock.moment().instant;
     let session = Session::new(source, room.max_keep_alive_s, room.limits.unacked, now);
-    let greeting = room.greetings.begin();
+    let greeting = room.greetings.begin(source);
     let greeted = async {
         let mut connection =
             Connection { buffer: Box::new([0; READ]), room, session, stream: stream.await.ok()? };
@@ -52,6 +54,7 @@ pub(super) async fn serve<S>(
         () = greeting.ended() => None,
     };
     drop(greeting);
+    allowance.lift();
     if let Some((connection, (admission, expulsions))) = greeted {
         connection.seated(admission, expulsions).await;
     }

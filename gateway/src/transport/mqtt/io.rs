@@ -1,36 +1,32 @@
 //! The listeners: accepting, socket options, and who may come in.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+mod gate;
+#[cfg(test)]
+mod tests;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest},
     net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit},
+    sync::OwnedSemaphorePermit,
 };
-use tokio_rustls::TlsAcceptor;
 
-use super::{MqttRoom, connection, seat::lock};
+pub(super) use self::gate::{Allowance, Greetings};
+use self::gate::{Counted, Metered};
+use super::{
+    MqttRoom,
+    config::{GREETING_MAX, HANDSHAKE_MAX},
+    connection,
+    tls::Acceptor,
+};
 
 /// What a listener's connections begin with.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Security {
     Plain,
-    Tls(TlsAcceptor),
-}
-
-impl std::fmt::Debug for Security {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Plain => "Plain",
-            Self::Tls(_) => "Tls",
-        })
-    }
+    Tls(Acceptor),
 }
 
 /// How long accepting rests when the system refuses (out of descriptors).
@@ -50,13 +46,14 @@ pub(super) async fn accept(room: Arc<MqttRoom>, listener: std::net::TcpListener,
     };
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                if let Some(place) = place(&room).await {
+            Ok((stream, peer)) => match place(&room, peer).await {
+                Ok(place) => {
                     tokio::spawn(welcome(Arc::clone(&room), stream, peer, security.clone(), place));
-                } else {
-                    tracing::warn!(%peer, max = room.max_connections, "no place for an MQTT connection");
                 }
-            }
+                Err(full) => {
+                    tracing::warn!(%peer, max = full.max, "no place for an MQTT connection: {}", full.why);
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "an MQTT connection could not be accepted");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -65,42 +62,66 @@ pub(super) async fn accept(room: Arc<MqttRoom>, listener: std::net::TcpListener,
     }
 }
 
-/// A place among the connections. When there is none, whoever has been longest about its login goes:
-/// silent strangers make room for devices, never the other way round.
-async fn place(room: &MqttRoom) -> Option<OwnedSemaphorePermit> {
-    if let Ok(place) = Arc::clone(&room.places).try_acquire_owned() {
-        return Some(place);
-    }
-    if !room.greetings.end_oldest() {
-        return None;
-    }
-    let place = Arc::clone(&room.places).acquire_owned();
-    tokio::time::timeout(PLACE_WITHIN, place).await.ok()?.ok()
+/// A place among all connections, and among those of its source.
+#[derive(Debug)]
+pub(super) struct Place {
+    _among_all: OwnedSemaphorePermit,
+    _of_source: Counted<Arc<Greetings>>,
 }
 
-async fn welcome(
-    room: Arc<MqttRoom>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    security: Security,
-    place: OwnedSemaphorePermit,
-) {
+/// Why there is none.
+pub(super) struct Full {
+    max: usize,
+    why: &'static str,
+}
+
+/// A place among the connections. When there is none, whoever has been longest about its login goes:
+/// silent strangers make room for devices, never the other way round.
+pub(super) async fn place(room: &MqttRoom, peer: SocketAddr) -> Result<Place, Full> {
+    let max = room.max_connections_per_source;
+    let of_source = Greetings::count(Arc::clone(&room.greetings), peer.ip(), max)
+        .ok_or(Full { max, why: "its source has all that one may have (max_connections_per_source)" })?;
+    if let Ok(among_all) = Arc::clone(&room.places).try_acquire_owned() {
+        return Ok(Place { _among_all: among_all, _of_source: of_source });
+    }
+    let full = || Full { max: room.max_connections, why: "all are taken by devices (max_connections)" };
+    if !room.greetings.end_oldest() {
+        return Err(full());
+    }
+    let place = tokio::time::timeout(PLACE_WITHIN, Arc::clone(&room.places).acquire_owned()).await;
+    let among_all = place.ok().and_then(Result::ok).ok_or_else(full)?;
+    Ok(Place { _among_all: among_all, _of_source: of_source })
+}
+
+async fn welcome(room: Arc<MqttRoom>, stream: TcpStream, peer: SocketAddr, security: Security, place: Place) {
     if let Err(error) = prepare(&stream, room.limits.user_timeout) {
         tracing::debug!(%peer, %error, "socket options");
     }
     match security {
         Security::Plain => {
-            connection::serve(&room, peer.ip(), async { Ok(stream) }).await;
+            let allowance = Allowance::new(GREETING_MAX);
+            let stream = Metered::new(stream, allowance.clone());
+            connection::serve(&room, peer.ip(), allowance, async { Ok(stream) }).await;
         }
         Security::Tls(acceptor) => {
-            connection::serve(&room, peer.ip(), acceptor.accept(stream)).await;
+            let allowance = Allowance::new(HANDSHAKE_MAX);
+            let (metered, now) = (allowance.clone(), || room.clock.moment());
+            let shake = async {
+                // Whoever says nothing gets no buffers.
+                stream.ready(Interest::READABLE).await?;
+                acceptor.accept(Metered::new(stream, metered), now()).await
+            };
+            connection::serve(&room, peer.ip(), allowance, shake).await;
         }
     }
     drop(place);
 }
 
+/// What every accepted socket gets. No keep-alive by TCP, which a listener may hand down: its probes wake
+/// a radio, and MQTT has its own that do it as rarely as the network bears.
 fn prepare(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    setsockopt(stream, sockopt::KeepAlive, &false)?;
     let milliseconds = u32::try_from(user_timeout.as_millis()).unwrap_or(u32::MAX);
     Ok(setsockopt(stream, sockopt::TcpUserTimeout, &milliseconds)?)
 }
@@ -123,84 +144,4 @@ pub(super) async fn hang_up<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, w
         std::io::Result::Ok(())
     };
     let _ = tokio::time::timeout(within, parting).await;
-}
-
-/// Connections that have not logged in yet, in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Greetings {
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    by_number: BTreeMap<u64, Arc<Notify>>,
-    next: u64,
-    /// Whoever comes from now on is to go at once.
-    stopping: bool,
-}
-
-/// One of them, until it is dropped.
-pub(super) struct Greeting<'a> {
-    among: &'a Greetings,
-    end: Arc<Notify>,
-    number: u64,
-}
-
-impl Greetings {
-    /// One more.
-    pub(super) fn begin(&self) -> Greeting<'_> {
-        let end = Arc::new(Notify::new());
-        let mut waiting = lock(&self.waiting);
-        if waiting.stopping {
-            end.notify_one();
-        }
-        let number = waiting.next;
-        waiting.next += 1;
-        waiting.by_number.insert(number, Arc::clone(&end));
-        Greeting { among: self, end, number }
-    }
-
-    /// Ends all of them, also those to come.
-    pub(super) fn stop(&self) {
-        lock(&self.waiting).stopping = true;
-        while self.end_oldest() {}
-    }
-
-    /// Ends the oldest, if there is one.
-    fn end_oldest(&self) -> bool {
-        let oldest = lock(&self.waiting).by_number.pop_first();
-        oldest.map(|(_, end)| end.notify_one()).is_some()
-    }
-}
-
-impl Greeting<'_> {
-    /// Returns when this one is to go.
-    pub(super) async fn ended(&self) {
-        self.end.notified().await;
-    }
-}
-
-impl Drop for Greeting<'_> {
-    fn drop(&mut self) {
-        lock(&self.among.waiting).by_number.remove(&self.number);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_oldest_goes_first_and_nobody_begins_after_the_end() {
-        let greetings = Greetings::default();
-        let (first, second) = (greetings.begin(), greetings.begin());
-        assert!(greetings.end_oldest());
-        first.ended().await;
-        drop(first);
-        drop(second);
-        assert!(!greetings.end_oldest(), "nobody is left");
-        greetings.stop();
-        let late = greetings.begin();
-        tokio::time::timeout(Duration::from_secs(10), late.ended()).await.expect("at once");
-    }
 }

@@ -35,7 +35,12 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-pub use self::{config::Limits, open::BoundBroker, router::RouterDied, tls::TlsError};
+pub use self::{
+    config::Limits,
+    open::BoundBroker,
+    router::RouterDied,
+    tls::{Authority, TlsError},
+};
 use self::{
     io::Greetings,
     router::{Post, Watch},
@@ -69,6 +74,7 @@ pub struct BoundRoom {
     listeners: Listeners,
     limits: Limits,
     local_addr: SocketAddr,
+    tls: Option<tls::Acceptor>,
 }
 
 impl BoundRoom {
@@ -84,13 +90,27 @@ impl BoundRoom {
         let failed = |source| BindError::Listen { address: config.listen, source };
         let local_addr = plain.local_addr().map_err(failed)?;
         let mut listeners = vec![(plain, io::Security::Plain)];
-        if let (Some(secure), Some(tls)) = (secure, &config.tls) {
-            listeners.push((secure, io::Security::Tls(tls::acceptor(tls)?)));
+        let tls = config.tls.as_ref().map(|tls| tls::Acceptor::new(&tls.certificate)).transpose()?;
+        if let (Some(secure), Some(acceptor)) = (secure, &tls) {
+            listeners.push((secure, io::Security::Tls(acceptor.clone())));
         }
         for (listener, _) in &listeners {
             listener.set_nonblocking(true).map_err(failed)?;
         }
-        Ok(Self { config: config.clone(), limits: Limits::default(), listeners, local_addr })
+        Ok(Self { config: config.clone(), limits: Limits::default(), listeners, local_addr, tls })
+    }
+
+    /// SHA-256 of the gateway's own certificate authority, as long as it uses one.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
+        self.tls.as_ref().and_then(tls::Acceptor::fingerprint)
+    }
+
+    /// Where the room listens with TLS, if it does; with the port that port 0 became.
+    #[must_use]
+    pub fn secure_addr(&self) -> Option<SocketAddr> {
+        let secure = self.listeners.iter().find(|(_, security)| matches!(security, io::Security::Tls(_)));
+        secure.and_then(|(listener, _)| listener.local_addr().ok())
     }
 
     /// Where the room listens without TLS; with the port that port 0 became.
@@ -115,16 +135,18 @@ impl BoundRoom {
             clock,
             directory,
             expulsions: AtomicU64::new(0),
-            greetings: Greetings::default(),
+            greetings: Arc::default(),
             limits: self.limits,
             local_addr: self.local_addr,
             max_connections,
+            max_connections_per_source: self.config.max_connections_per_source,
             max_keep_alive_s: self.config.max_keep_alive_s.max(1),
             places: Arc::new(Semaphore::new(max_connections)),
             post,
             reports,
             seats: Seats::default(),
             start: Mutex::new(Some((self.listeners, watch))),
+            tls: self.tls,
         }))
     }
 
@@ -142,10 +164,11 @@ pub struct MqttRoom {
     directory: Arc<dyn Directory>,
     /// How many devices have been put out; see [`connection`] for why that is counted.
     expulsions: AtomicU64,
-    greetings: Greetings,
+    greetings: Arc<Greetings>,
     limits: Limits,
     local_addr: SocketAddr,
     max_connections: usize,
+    max_connections_per_source: usize,
     max_keep_alive_s: u16,
     places: Arc<Semaphore>,
     post: Post,
@@ -153,6 +176,7 @@ pub struct MqttRoom {
     seats: Seats,
     /// What [`run`](Self::run) takes.
     start: Mutex<Option<(Listeners, Watch)>>,
+    tls: Option<tls::Acceptor>,
 }
 
 impl std::fmt::Debug for MqttRoom {
@@ -172,6 +196,14 @@ impl MqttRoom {
         };
         let secure = config.tls.as_ref().map(|tls| listen(tls.listen)).transpose()?;
         BoundRoom::adopt(config, listen(config.listen)?, secure)
+    }
+
+    /// Reads the certificate's files again, whether they look changed or not. One that cannot be used is
+    /// logged, and the one of before stays.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.look(self.clock.moment(), true);
+        }
     }
 
     /// Where the room listens without TLS.

@@ -145,6 +145,7 @@ pub(crate) fn config() -> MqttConfig {
         host: None,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         max_connections: 100,
+        max_connections_per_source: 64,
         max_keep_alive_s: 900,
         tls: None,
     }

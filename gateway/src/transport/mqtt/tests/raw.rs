@@ -265,6 +265,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Self { buffer: Vec::new(), level, stream }
     }
 
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time").expect("written");
     }

@@ -7,7 +7,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore, crypto,
+        ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion, crypto,
         pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     },
 };
@@ -17,12 +17,9 @@ use super::{
     raw::{Client, Connect, PATIENCE},
 };
 use crate::{
-    config::{MqttConfig, MqttTls},
+    config::{Certificate, MqttConfig, MqttTls},
     model::DeviceId,
-    transport::{
-        Consignment, Transport as _, battery,
-        mqtt::{BoundRoom, MqttRoom},
-    },
+    transport::{Consignment, Transport as _, battery, mqtt::MqttRoom},
 };
 
 const DEVICE: DeviceId = DeviceId(7);
@@ -33,37 +30,98 @@ fn file(name: &str) -> PathBuf {
 
 fn settings(certificate: &str, key: &str) -> MqttConfig {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    MqttConfig { tls: Some(MqttTls { certificate: file(certificate), key: file(key), listen }), ..config() }
+    let certificate = Certificate::Files { certificate: file(certificate), key: file(key) };
+    MqttConfig { tls: Some(MqttTls { certificate, listen }), ..config() }
+}
+
+/// A room with these settings for its TLS listener, and where that is.
+pub(super) fn start_with(settings: &MqttConfig) -> (House, SocketAddr) {
+    let bound = MqttRoom::bind(settings).expect("binds");
+    let address = bound.secure_addr().expect("with TLS");
+    (House::open(bound.with_limits(House::impatient()), Arc::default()), address)
 }
 
 pub(super) fn start() -> (House, SocketAddr) {
-    let listen = || std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
-    let secure = listen();
-    let address = secure.local_addr().expect("bound");
-    let settings = settings("certificate.pem", "key.pem");
-    let bound = BoundRoom::adopt(&settings, listen(), Some(secure)).expect("adopts");
-    (House::open(bound.with_limits(House::impatient()), Arc::default()), address)
+    start_with(&settings("certificate.pem", "key.pem"))
+}
+
+/// A client that trusts this certificate, and keeps the tickets that it gets.
+pub(super) fn trusting(
+    root: CertificateDer<'_>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.into_owned()).expect("added");
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+pub(super) fn test_root() -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(file("certificate.pem")).expect("a PEM file")
+}
+
+/// A handshake with whoever is called `name`.
+pub(super) async fn shake(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    name: &'static str,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name).expect("a name");
+    let stream = TcpStream::connect(address).await.expect("connects");
+    timeout(PATIENCE, TlsConnector::from(Arc::clone(config)).connect(name, stream)).await.expect("in time")
 }
 
 /// A client's end of a handshake.
 pub(super) async fn handshake(address: SocketAddr) -> TlsStream<TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(file("certificate.pem")).expect("a PEM file")).expect("added");
-    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").expect("a name");
-    let stream = TcpStream::connect(address).await.expect("connects");
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
+    let config = trusting(test_root(), ALL_VERSIONS);
+    shake(address, &config, "localhost").await.expect("a handshake")
+}
+
+async fn connect(address: SocketAddr, level: u8) -> Client<TlsStream<TcpStream>> {
+    Client::over(handshake(address).await, level)
+}
+
+#[tokio::test]
+async fn either_level_is_served_over_tls() {
+    for level in [4, 5] {
+        let (mut house, address) = start();
+        let mut client = connect(address, level).await;
+        client.send(&Connect::of(DEVICE, level).bytes()).await;
+        assert_eq!(client.packet().await.kind(), 2);
+        client.subscribe(&[(&format!("up/{DEVICE}/inbox/#"), 1)]).await;
+        house.joined().await;
+        let items = vec![battery::item(DEVICE, 1, b"x")];
+        assert_eq!(house.room.hand_over(Consignment { device: DEVICE, items }), Ok(()));
+        assert_eq!(client.published().await.body.len(), 1, "level {level}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_before_the_login_is_bounded() {
+    let (_house, address) = start();
+    // A ClientHello of 60,000 bytes that never ends, in records of 4,000.
+    let mut hello = vec![1, 0, 0xea, 0x60];
+    hello.resize(4_000, 0);
+    let record = [&[22, 3, 1, 0x0f, 0xa0][..], &hello].concat();
+    let next = [&[22, 3, 1, 0x0f, 0xa0][..], &[0; 4_000]].concat();
+    let mut stranger = Client::open(address, 4).await;
+    for bytes in [&record, &next, &next] {
+        stranger.send(bytes).await;
+    }
+    // At once, not only when its time is over.
+    let gone = timeout(Duration::from_secs(5), async { while stranger.next().await.is_some() {} }).await;
+    gone.expect("closed");
 }
 
 #[tokio::test]
 async fn pushes_go_over_tls_while_a_silent_handshake_is_given_up() {
     let (mut house, address) = start();
     let mut silent = Client::open(address, 4).await;
-    let mut client = Client::over(handshake(address).await, 5);
+    let mut client = connect(address, 5).await;
     client.send(&Connect::of(DEVICE, 5).bytes()).await;
     assert_eq!(client.packet().await.kind(), 2);
     client.subscribe(&[(&format!("up/{DEVICE}/inbox/#"), 1)]).await;
