@@ -95,7 +95,7 @@ struct Shared {
 
 enum Source {
     Files { certificate: PathBuf, key: PathBuf },
-    Own { authority: Authority, configured: Vec<String> },
+    Own { authority: Box<Authority>, configured: Vec<String> },
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +141,7 @@ impl Acceptor {
                 Source::Files { certificate: certificate.clone(), key: key.clone() }
             }
             Certificate::Own { dir, names } => {
-                Source::Own { authority: Authority::open(dir)?, configured: names.clone() }
+                Source::Own { authority: Box::new(Authority::open(dir)?), configured: names.clone() }
             }
         };
         let config = server_config(Arc::clone(&shown)).map_err(TlsError::Library)?;
