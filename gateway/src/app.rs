@@ -25,7 +25,7 @@ use crate::{
     store::{OpenError, Store},
     system::{self, ServiceState},
     telemetry::Telemetry,
-    transport::{Transport, mqtt},
+    transport::{Transport, mqtt, web::Stays},
     wake,
 };
 
@@ -94,12 +94,20 @@ async fn run(config: &Config) -> Result<(), RunError> {
         error,
         key: "public.listen",
     })?;
+    let public = match config.home {
+        Some(address) => public.with_home(address).await.map_err(|error| RunError::Bind {
+            address,
+            error,
+            key: "home.listen",
+        })?,
+        None => public,
+    };
     let room = mqtt::MqttRoom::bind(&config.mqtt)?;
     let open_broker = config.open_broker.map(mqtt::BoundBroker::bind).transpose()?;
     let runtime_dir = std::env::var_os("RUNTIME_DIRECTORY");
     let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
 
-    let (http, mqtt) = (public.local_addr()?, room.local_addr());
+    let (http, home, mqtt) = (public.local_addr()?, public.home_addr()?, room.local_addr());
     let secure = room.secure_addr();
     let origin = origin(config, http, mqtt, secure.map(|address| (address, room.fingerprint())));
     let base = origin.url.clone();
@@ -149,17 +157,25 @@ async fn run(config: &Config) -> Result<(), RunError> {
             MissingTtl::Refuse => admission::MissingTtl::Refuse,
         },
         rate: admission::Rate { burst: config.limits.burst, per_second: config.limits.per_second },
+        reception: ingress::Reception {
+            hosted: Vec::new(),
+            stays: Stays::new(config.web.max_connections, config.web.max_connections_per_source),
+            trial: config.public.url.is_none() && http.ip().is_loopback(),
+            trusted_proxies: config.trusted_proxies.clone(),
+        },
         telemetry,
     };
     let serving = tokio::spawn(public.serve(state, stopped.clone()));
     let status = Status {
+        home: home.map(|home| format!("http://{home}")),
         mqtt: format!("mqtt://{mqtt}"),
         mqtts: secure.map(|address| format!("mqtts://{address}")),
         public: format!("http://{http}"),
     };
     let mut ready = format!("ready public={} mqtt={}", status.public, status.mqtt);
-    if let Some(mqtts) = &status.mqtts {
-        ready += &format!(" mqtts={mqtts}");
+    let more = [("mqtts", &status.mqtts), ("home", &status.home)];
+    for (name, address) in more.iter().filter_map(|(name, address)| Some((name, address.as_ref()?))) {
+        ready += &format!(" {name}={address}");
     }
     // It belongs to nobody's data flow: it ends whenever it likes, and nobody waits for it but the exit.
     let open_broker = open_broker.map(|bound| {

@@ -60,7 +60,9 @@ pub fn device(
     terminal: bool,
 ) -> Result<(), CliError> {
     let (request, json) = match command {
-        DeviceCommand::Add { name, json } => (Request::DeviceAdd { name: name.clone() }, *json),
+        DeviceCommand::Add { name, transport, json } => {
+            (Request::DeviceAdd { name: name.clone(), transport: transport.clone() }, *json)
+        }
         DeviceCommand::List { json } => (Request::DeviceList, *json),
         DeviceCommand::Remove { id } => (Request::DeviceRemove { id: id.clone() }, false),
         DeviceCommand::Rotate { id, json } => (Request::DeviceRotate { id: id.clone() }, *json),

@@ -145,6 +145,10 @@ pub enum DeviceCommand {
     Add {
         /// What to call it.
         name: String,
+        /// What it speaks: mqtt; or autopush (Firefox, Sunup) or ntfy, for which the URI is the server's
+        /// address to enter there.
+        #[arg(long, default_value = "mqtt", value_parser = ["autopush", "mqtt", "ntfy"])]
+        transport: String,
         /// Print JSON: {"device","secret","uri"}.
         #[arg(long)]
         json: bool,

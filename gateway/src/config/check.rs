@@ -1,16 +1,17 @@
 //! From raw values to checked ones. Whatever passes here can be used without a further look.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
+use ipnet::IpNet;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     Certificate, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig,
-    address,
-    raw::{RawLimits, RawMqtt, RawPublic, RawTls, Whole},
+    WebConfig, address,
+    raw::{RawHome, RawLimits, RawMqtt, RawPublic, RawTls, RawWeb, Whole},
     source::Source,
 };
 
@@ -19,7 +20,7 @@ const OWN_CERTIFICATE: &str = "tls";
 
 /// What a gateway without any configuration does. The example file documents the same values.
 pub(super) mod default {
-    use super::{IpAddr, Ipv4Addr, SocketAddr};
+    use super::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
     pub(in crate::config) const LOG: &str = "info";
     pub(in crate::config) const PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -32,6 +33,13 @@ pub(super) mod default {
     pub(in crate::config) const CONNECTIONS_PER_SOURCE: u16 = 64;
     /// 28 minutes: just under the half hour after which mobile networks forget an idle connection.
     pub(in crate::config) const KEEP_ALIVE_S: u16 = 1680;
+    /// What speaks from this machine to a listener on it is most often a proxy, and always the owner's.
+    pub(in crate::config) const PROXIES: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    /// Enough for every phone of a large household, and about 50 MB if all of them come.
+    pub(in crate::config) const STAYS: u16 = 4096;
+    /// A household behind NAT, or behind a proxy that nobody has named, is one source.
+    pub(in crate::config) const STAYS_PER_SOURCE: u16 = 256;
 }
 
 /// Where the values came from: what the checks need besides them.
@@ -110,6 +118,51 @@ impl Checker<'_> {
                 .into(),
             missing_ttl,
             url: url.map_err(|what| self.error("public.url", &what))?,
+        })
+    }
+
+    /// `[home]`
+    pub(super) fn home(&self, raw: &RawHome, public: SocketAddr) -> Result<SocketAddr, ConfigError> {
+        let said_by = "home.listen";
+        let Some(text) = &raw.listen else { return Err(self.missing(said_by, "\"192.168.1.10:8081\"")) };
+        let address =
+            address::listen(text, "192.168.1.10:8081").map_err(|what| self.error(said_by, &what))?;
+        if !raw.allow_public.unwrap_or_default() && !address::is_private(address.ip()) {
+            return Err(self.error(
+                said_by,
+                &format!("{address} may be reached from the internet, and whoever reaches this listener may register; write an address of this machine, its LAN or its VPN, or set allow_public = true in [home] if a firewall or a container closes it"),
+            ));
+        }
+        self.distinct(Listen { address, said_by }, public, "public HTTP")?;
+        Ok(address)
+    }
+
+    /// `trusted_proxies`
+    pub(super) fn trusted_proxies(&self, raw: Option<&[String]>) -> Result<Vec<IpNet>, ConfigError> {
+        let network = |text: &String| {
+            let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| {
+                self.error("trusted_proxies", &format!("`{text}` is neither an address nor a network; write one such as 127.0.0.1, ::1 or 10.0.0.0/8"))
+            })
+        };
+        let Some(raw) = raw else { return Ok(default::PROXIES.map(IpNet::from).to_vec()) };
+        raw.iter().map(network).collect()
+    }
+
+    /// `[transport.web]`
+    pub(super) fn web(&self, raw: &RawWeb) -> Result<WebConfig, ConfigError> {
+        let connections = |key, raw, default| self.within(key, raw, 1, u16::MAX, default).map(usize::from);
+        Ok(WebConfig {
+            max_connections: connections(
+                "transport.web.max_connections",
+                raw.max_connections,
+                default::STAYS,
+            )?,
+            max_connections_per_source: connections(
+                "transport.web.max_connections_per_source",
+                raw.max_connections_per_source,
+                default::STAYS_PER_SOURCE,
+            )?,
         })
     }
 

@@ -2,11 +2,17 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use ipnet::IpNet;
+
 /// Checked settings.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// How much one registration may get.
     pub limits: LimitsConfig,
+    /// The Autopush room.
+    pub autopush: AutopushConfig,
+    /// The HTTP listener for the owner's own network, if any.
+    pub home: Option<SocketAddr>,
     /// `tracing` filter, for example `info` or `unifiedpush_gateway::wake=debug`.
     pub log: String,
     /// The MQTT room.
@@ -17,6 +23,26 @@ pub struct Config {
     pub public: PublicConfig,
     /// Where the state lives; created on first start with mode 0700.
     pub state_dir: PathBuf,
+    /// Whose word about where a request comes from is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections that stay.
+    pub web: WebConfig,
+}
+
+/// `[transport.autopush]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AutopushConfig {
+    /// Whether the room is open.
+    pub enabled: bool,
+}
+
+/// `[transport.web]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WebConfig {
+    /// How many WebSockets and streams at once.
+    pub max_connections: usize,
+    /// How many of them from one source.
+    pub max_connections_per_source: usize,
 }
 
 /// `[limits]`

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Config, ConfigError, Overrides, check::Checker, raw::RawConfig, source::Source};
+use super::{AutopushConfig, Config, ConfigError, Overrides, check::Checker, raw::RawConfig, source::Source};
 
 /// The directory that is ours among other programs' state.
 const NAME: &str = "unifiedpush-gateway";
@@ -46,11 +46,15 @@ fn assemble(
     let mqtt = checker.mqtt(&raw.transport.mqtt, &public, &state_dir)?;
     Ok(Config {
         limits: checker.limits(&raw.limits)?,
+        autopush: AutopushConfig { enabled: raw.transport.autopush.enabled.unwrap_or(true) },
+        home: raw.home.as_ref().map(|raw| checker.home(raw, public.listen)).transpose()?,
         log,
         mqtt,
         open_broker: checker.open_broker()?,
         public,
         state_dir,
+        trusted_proxies: checker.trusted_proxies(raw.trusted_proxies.as_deref())?,
+        web: checker.web(&raw.transport.web)?,
     })
 }
 

@@ -16,5 +16,6 @@ mod source;
 mod tests;
 
 pub use checked::{
-    Certificate, Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig,
+    AutopushConfig, Certificate, Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls,
+    Overrides, PublicConfig, WebConfig,
 };

@@ -13,12 +13,22 @@ use serde::Deserialize;
 pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) limits: RawLimits,
+    pub(super) home: Option<RawHome>,
     pub(super) log: Option<String>,
     #[serde(default)]
     pub(super) public: RawPublic,
     pub(super) state_dir: Option<PathBuf>,
     #[serde(default)]
     pub(super) transport: RawTransport,
+    pub(super) trusted_proxies: Option<Vec<String>>,
+}
+
+/// `[home]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHome {
+    pub(super) allow_public: Option<bool>,
+    pub(super) listen: Option<String>,
 }
 
 /// `[limits]`
@@ -44,7 +54,26 @@ pub(super) struct RawPublic {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawTransport {
     #[serde(default)]
+    pub(super) autopush: RawAutopush,
+    #[serde(default)]
     pub(super) mqtt: RawMqtt,
+    #[serde(default)]
+    pub(super) web: RawWeb,
+}
+
+/// `[transport.autopush]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAutopush {
+    pub(super) enabled: Option<bool>,
+}
+
+/// `[transport.web]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWeb {
+    pub(super) max_connections: Option<Whole>,
+    pub(super) max_connections_per_source: Option<Whole>,
 }
 
 /// `[transport.mqtt]`

@@ -7,8 +7,8 @@ use crate::{
     transport::{RegisterRequest, RegisteredAs},
 };
 
-/// The protocol that a device speaks when it is paired from here.
-const TRANSPORT: &str = "mqtt";
+/// The protocols that a device may speak that is paired from here.
+const TRANSPORTS: [&str; 3] = ["autopush", "mqtt", "ntfy"];
 
 /// Answers one request. `status` is `None` when no gateway runs.
 pub async fn execute(registry: &Registry, status: Option<&Status>, request: Request) -> Reply {
@@ -25,6 +25,8 @@ enum Failure {
     Malformed(String, &'static str, Malformed),
     #[error("the gateway is not running, so it listens nowhere: start it with `unifiedpush-gateway run`")]
     NotRunning,
+    #[error("{0:?} is not a transport that a device is paired for: write autopush, mqtt or ntfy")]
+    Transport(String),
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
@@ -32,7 +34,12 @@ enum Failure {
 async fn attempt(registry: &Registry, status: Option<&Status>, request: Request) -> Result<Reply, Failure> {
     Ok(match request {
         Request::Backup => return Err(Failure::NoLine),
-        Request::DeviceAdd { name } => Reply::Paired(registry.add_device(&name, TRANSPORT).await?.into()),
+        Request::DeviceAdd { name, transport } => {
+            if !TRANSPORTS.contains(&transport.as_str()) {
+                return Err(Failure::Transport(transport));
+            }
+            Reply::Paired(registry.add_device(&name, &transport).await?.into())
+        }
         Request::DeviceList => Reply::Devices { devices: devices(registry) },
         Request::DeviceRemove { id } => {
             registry.remove_device(device_id(&id)?).await?;

@@ -5,7 +5,7 @@ use crate::registry::tests::House;
 
 fn status() -> Status {
     let [mqtt, public] = ["mqtt://127.0.0.1:1883", "http://127.0.0.1:8080"].map(str::to_owned);
-    Status { mqtt, mqtts: None, public }
+    Status { home: None, mqtt, mqtts: None, public }
 }
 
 async fn ask(house: &House, request: Request) -> Reply {
@@ -13,7 +13,9 @@ async fn ask(house: &House, request: Request) -> Reply {
 }
 
 async fn pair(house: &House) -> Pairing {
-    let Reply::Paired(pairing) = ask(house, Request::DeviceAdd { name: "phone".to_owned() }).await else {
+    let Reply::Paired(pairing) =
+        ask(house, Request::DeviceAdd { name: "phone".to_owned(), transport: "mqtt".to_owned() }).await
+    else {
         panic!("no pairing");
     };
     pairing
@@ -86,7 +88,8 @@ async fn a_failure_names_what_is_wrong_and_what_would_be_right() {
         panic!("a key that is none");
     };
     assert!(message.contains("\"short\"") && message.contains("87 characters"), "{message}");
-    let message = failure(&house, Request::DeviceAdd { name: String::new() }).await;
+    let message =
+        failure(&house, Request::DeviceAdd { name: String::new(), transport: "mqtt".to_owned() }).await;
     assert!(message.contains("1 to 64 bytes"), "{message}");
 }
 

@@ -27,6 +27,9 @@ pub enum Request {
     DeviceAdd {
         /// Its name.
         name: String,
+        /// The protocol that it speaks.
+        #[serde(default = "mqtt")]
+        transport: String,
     },
     /// All devices.
     DeviceList,
@@ -58,6 +61,11 @@ pub enum Request {
     },
     /// Where the running gateway listens.
     Status,
+}
+
+/// What a command line of before there was a choice means.
+fn mqtt() -> String {
+    "mqtt".to_owned()
 }
 
 /// What comes back.
@@ -142,6 +150,9 @@ pub struct RegistrationRow {
 /// Where the gateway listens: the ready line's content.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Status {
+    /// `http://192.168.1.10:8081`, where there is a listener for the owner's own network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// `mqtt://127.0.0.1:1883`
     pub mqtt: String,
     /// `mqtts://127.0.0.1:8883`, if there is TLS.

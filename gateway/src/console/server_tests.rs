@@ -15,7 +15,7 @@ use crate::{
 
 fn status() -> Status {
     let [mqtt, public] = ["mqtt://127.0.0.1:1883", "http://127.0.0.1:8080"].map(str::to_owned);
-    Status { mqtt, mqtts: None, public }
+    Status { home: None, mqtt, mqtts: None, public }
 }
 
 /// A served house.
@@ -80,7 +80,8 @@ async fn failure(stream: UnixStream) -> String {
 async fn a_command_is_answered() {
     let served = Served::start();
     assert_eq!(served.ask(Request::Status).await.expect("an answer"), Reply::Status(status()));
-    let paired = served.ask(Request::DeviceAdd { name: "phone".to_owned() }).await;
+    let paired =
+        served.ask(Request::DeviceAdd { name: "phone".to_owned(), transport: "mqtt".to_owned() }).await;
     assert!(matches!(paired, Ok(Reply::Paired(_))), "{paired:?}");
     assert_eq!(served.house.registry.devices().len(), 1);
     served.stop().await;
@@ -178,9 +179,15 @@ async fn nonsense_is_told_what_is_wrong() {
 async fn a_line_has_a_limit() {
     let served = Served::start();
     let name = |length: usize| {
-        let empty = serde_json::to_vec(&Request::DeviceAdd { name: String::new() }).expect("JSON").len();
-        let mut line =
-            serde_json::to_vec(&Request::DeviceAdd { name: "a".repeat(length - empty - 1) }).expect("JSON");
+        let empty =
+            serde_json::to_vec(&Request::DeviceAdd { name: String::new(), transport: "mqtt".to_owned() })
+                .expect("JSON")
+                .len();
+        let mut line = serde_json::to_vec(&Request::DeviceAdd {
+            name: "a".repeat(length - empty - 1),
+            transport: "mqtt".to_owned(),
+        })
+        .expect("JSON");
         line.push(b'\n');
         line
     };

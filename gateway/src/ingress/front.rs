@@ -1,12 +1,23 @@
 //! Accepts connections, a limited number of them, and sees each of them out.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::CONNECTION};
-use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use http_body_util::{Either, Full};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -18,11 +29,16 @@ use super::{
     answer::Answer,
     body,
     desk::Desk,
-    io::{Pace, Paced},
-    limits::{MAX_HEAD, STANDING, STANDING_HEAD},
+    io::{Pace, Paced, Turn},
+    limits::{MAX_HEAD, STANDING, STANDING_HEAD, USER_TIMEOUT},
     queue::Queue,
+    reception::{Reception, Side},
+    route::Route,
 };
-use crate::admission::MAX_BODY;
+use crate::{
+    admission::MAX_BODY,
+    transport::web::{self, Visit},
+};
 
 /// How long a connection that has not spoken yet may still do so when the gateway stops: its request
 /// is probably on its way, and a reset looks like a dead endpoint to some senders.
@@ -33,11 +49,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What all connections have in common.
 #[derive(Debug)]
 pub(super) struct Front<Q> {
-    desk: Desk<Q>,
+    desk: Arc<Desk<Q>>,
     http: http1::Builder,
     limits: Limits,
+    reception: Arc<Reception>,
     /// One permit for each connection that is served.
     seats: Arc<Semaphore>,
+    side: Side,
     /// One permit for each connection beyond them, which is only told to come back.
     standing: Arc<Semaphore>,
 }
@@ -49,8 +67,53 @@ pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
+/// What the service knows of its connection.
+#[derive(Debug)]
+struct Seat {
+    pace: Pace,
+    peer: IpAddr,
+    /// Given up by a connection that stays.
+    place: Mutex<Option<Place>>,
+    seated: bool,
+}
+
+impl Seat {
+    /// Sends a room's answer off, and the connection with it if it stays: it is not an application
+    /// server's any more.
+    fn see_off(
+        &self,
+        turn: Turn<'_>,
+        mut response: Response<web::Body>,
+        crowded: bool,
+    ) -> Response<web::Body> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            turn.becomes_upgraded();
+        } else if response.body().size_hint().exact().is_none() {
+            turn.becomes_stream();
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        } else {
+            if crowded {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
+        }
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
+        response
+    }
+}
+
+/// Whose a request is.
+enum Received {
+    /// Nobody's: it came with a device's path, and no room knows the rest.
+    Nobodys(Request<Incoming>),
+    /// Ingress's own.
+    Ours(Request<Incoming>),
+    /// A room's, which answers it.
+    Rooms(Pin<Box<dyn Future<Output = Response<web::Body>> + Send>>),
+}
+
 impl<Q: Queue> Front<Q> {
-    pub(super) fn new(desk: Desk<Q>) -> Self {
+    pub(super) fn new(desk: Arc<Desk<Q>>, reception: Arc<Reception>, side: Side) -> Self {
         let mut limits = desk.limits;
         limits.max_connections = limits.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         let mut http = http1::Builder::new();
@@ -62,18 +125,20 @@ impl<Q: Queue> Front<Q> {
             desk,
             http,
             limits,
+            reception,
             seats: Arc::new(Semaphore::new(limits.max_connections)),
+            side,
             standing: Arc::new(Semaphore::new(STANDING)),
         }
     }
 
     /// Waits for the next connection. When there is no place at all, connections stay in the kernel's
     /// queue until there is.
-    pub(super) async fn accept(&self, listener: &TcpListener) -> (TcpStream, Place) {
+    pub(super) async fn accept(&self, listener: &TcpListener) -> (TcpStream, SocketAddr, Place) {
         let standing = Arc::clone(&self.standing).acquire_owned().await.expect("is never closed");
-        let stream = loop {
+        let (stream, peer) = loop {
             match listener.accept().await {
-                Ok((stream, _)) => break stream,
+                Ok(accepted) => break accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
@@ -83,17 +148,20 @@ impl<Q: Queue> Front<Q> {
         // An answer is one write, and there is nothing to wait for. A socket that refuses the option is
         // dead, which reading from it will show.
         let _ = stream.set_nodelay(true);
+        // For those who stay: a phone that went without a word is noticed by the first bytes to it.
+        let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &USER_TIMEOUT);
         let place = match Arc::clone(&self.seats).try_acquire_owned() {
             Ok(seat) => Place { seated: true, _permit: seat },
             Err(_) => Place { seated: false, _permit: standing },
         };
-        (stream, place)
+        (stream, peer, place)
     }
 
     /// Serves a connection to its end, which comes at the latest `drain` after `shutdown`.
     pub(super) async fn attend(
         self: Arc<Self>,
         stream: TcpStream,
+        peer: SocketAddr,
         place: Place,
         mut shutdown: watch::Receiver<bool>,
     ) {
@@ -103,13 +171,18 @@ impl<Q: Queue> Front<Q> {
             limits.head = limits.head.min(STANDING_HEAD);
             http.keep_alive(false);
         }
-        let (pace, seated) = (Pace::default(), place.seated);
+        let seat = Seat {
+            pace: Pace::default(),
+            peer: peer.ip(),
+            seated: place.seated,
+            place: Mutex::new(Some(place)),
+        };
         let service = service_fn(|request| {
-            let (front, pace) = (&self, &pace);
-            async move { Ok::<_, Infallible>(front.answer(request, pace, seated).await) }
+            let (front, seat) = (&self, &seat);
+            async move { Ok::<_, Infallible>(front.answer(request, seat).await) }
         });
-        let io = TokioIo::new(Paced::new(stream, pace.clone(), limits));
-        let mut connection = pin!(http.serve_connection(io, service));
+        let io = TokioIo::new(Paced::new(stream, seat.pace.clone(), limits));
+        let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => Some(ended),
@@ -119,7 +192,7 @@ impl<Q: Queue> Front<Q> {
             Some(ended) => Some(ended),
             None => {
                 let last = async {
-                    if pace.is_fresh() {
+                    if seat.pace.is_fresh() {
                         if let Ok(ended) = timeout(FRESH_GRACE, connection.as_mut()).await {
                             return ended;
                         }
@@ -135,10 +208,30 @@ impl<Q: Queue> Front<Q> {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, pace: &Pace, seated: bool) -> Response<Full<Bytes>> {
-        let _turn = pace.begin();
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        seat: &Seat,
+    ) -> Response<Either<Full<Bytes>, web::Body>> {
+        let turn = seat.pace.begin();
+        let received = match seat.seated {
+            true => self.receive(request, seat.peer),
+            false => Received::Ours(request),
+        };
+        let (request, is_ours) = match received {
+            Received::Nobodys(request) => (request, false),
+            Received::Ours(request) => (request, true),
+            Received::Rooms(answer) => {
+                let response = answer.await;
+                return seat.see_off(turn, response, self.is_crowded()).map(Either::Right);
+            }
+        };
         let (head, mut body) = request.into_parts();
-        let answer = if seated { self.desk.serve(&head, &mut body).await } else { Answer::Crowded };
+        let answer = match seat.seated {
+            true if is_ours => self.desk.serve(&head, &mut body).await,
+            true => Answer::PathUnknown,
+            false => Answer::Crowded,
+        };
         // An unread body would end the connection without a word of warning to a sender that wants to
         // use it again.
         let ends = answer.is_last() || body::skip(&mut body, MAX_BODY, self.limits.body).await.is_err();
@@ -146,7 +239,24 @@ impl<Q: Queue> Front<Q> {
         if ends || self.is_crowded() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
+        response.map(Either::Left)
+    }
+
+    /// Offers what is not ingress's own to the rooms: other paths, WebSockets, and whatever comes with a
+    /// device's own path.
+    fn receive(&self, mut request: Request<Incoming>, peer: IpAddr) -> Received {
+        let visitor = self.reception.visitor(&mut request, self.side, peer);
+        let is_ours = !matches!(Route::find(request.method(), request.uri().path()), Route::Unknown);
+        if is_ours && visitor.path.is_none() && !web::wants_web_socket(request.headers()) {
+            return Received::Ours(request);
+        }
+        for room in &self.reception.hosted {
+            match Arc::clone(room).visit(request, &visitor) {
+                Visit::Elsewhere(again) => request = again,
+                Visit::Here(answer) => return Received::Rooms(answer),
+            }
+        }
+        if visitor.path.is_some() { Received::Nobodys(request) } else { Received::Ours(request) }
     }
 
     /// Whether idle connections would keep the last seats from those who have something to say.

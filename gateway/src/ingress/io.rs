@@ -27,17 +27,21 @@ use super::Limits;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace(Arc<AtomicU64>);
 
-/// The lower two bits of a [`Pace`]; the others count, so that no two times of idleness are one.
-const STAGE: u64 = 3;
+/// The lower three bits of a [`Pace`]; the others count, so that no two times of idleness are one.
+const STAGE: u64 = 7;
 const HEAD: u64 = 0;
 const BUSY: u64 = 1;
 const IDLE: u64 = 2;
+/// The answer is a stream: it ends when it will, or when the peer leaves.
+const STREAM: u64 = 3;
+/// The connection has been upgraded: its deadlines are a room's.
+const UPGRADED: u64 = 4;
 
 impl Pace {
     /// A request has been read; it ends with the returned value.
     pub(super) fn begin(&self) -> Turn<'_> {
         self.enter(BUSY);
-        Turn(self)
+        Turn { kept: None, pace: self }
     }
 
     /// Whether there has been no request yet.
@@ -56,11 +60,27 @@ impl Pace {
 
 /// A request in progress.
 #[derive(Debug)]
-pub(super) struct Turn<'p>(&'p Pace);
+pub(super) struct Turn<'p> {
+    /// What the connection is for from now on, if not for another request.
+    kept: Option<u64>,
+    pace: &'p Pace,
+}
+
+impl Turn<'_> {
+    /// The answer goes on for as long as it likes; no other request follows.
+    pub(super) fn becomes_stream(mut self) {
+        self.kept = Some(STREAM);
+    }
+
+    /// The connection is somebody else's after the answer.
+    pub(super) fn becomes_upgraded(mut self) {
+        self.kept = Some(UPGRADED);
+    }
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.enter(IDLE);
+        self.pace.enter(self.kept.unwrap_or(IDLE));
     }
 }
 
@@ -104,6 +124,26 @@ impl<T> Paced<T> {
             self.armed = Some(now);
         }
         self.deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// While an answer streams hyper does not read, so a listener that leaves would be noticed at the
+    /// next write only, which may be an hour away. Looked after whenever the connection is polled.
+    fn poll_peer_left(&mut self, cx: &mut Context<'_>) -> io::Result<()>
+    where
+        T: AsyncRead + Unpin,
+    {
+        let mut scratch = [0; 256];
+        let mut buf = ReadBuf::new(&mut scratch);
+        match Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) if buf.filled().is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Ok(())) => {
+                // Nothing that it says now is heard, and the rest of it can wait until the next poll.
+                cx.waker().wake_by_ref();
+                Ok(())
+            }
+        }
     }
 
     /// Passes a write on, unless the peer has not taken a byte for too long.
@@ -160,6 +200,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pace.now() & STAGE == STREAM && !self.closing {
+            self.poll_peer_left(cx)?;
+        }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 

@@ -7,6 +7,9 @@ pub(super) const MAX_HEAD: usize = 16 * 1024;
 /// How many connections beyond the limit are told so; more wait in the kernel's queue.
 pub(super) const STANDING: usize = 32;
 
+/// For the peer's TCP to acknowledge what was sent, in ms.
+pub(super) const USER_TIMEOUT: u32 = 60_000;
+
 /// For the head of a request on such a connection.
 pub(super) const STANDING_HEAD: Duration = Duration::from_secs(1);
 

@@ -1,11 +1,12 @@
-//! HTTP in: the resources of RFC 8030 that application servers use, on the public listener.
+//! HTTP in: the resources of RFC 8030 that application servers use, and the way to the rooms that are
+//! reached over HTTP, on the public listener and, where there is one, the home's.
 //!
 //! HTTP/1.1 only. RFC 8030 asks for HTTP/2 where the device listens, which here is a transport's
 //! business; application servers all speak 1.1, a reverse proxy in front speaks it to us, and without
 //! streams there is one request, one body and one small buffer to a connection.
 //!
-//! In the order data flows: `front` accepts within `limits`, `io` keeps the socket in time, `route` reads
-//! the path, `desk` serves (`body`, then admission, then `queue`), `answer` says how it ended.
+//! In the order data flows: `front` accepts within `limits`, `io` keeps the socket in time, `reception`
+//! knows who asks, `route` reads the path, `desk` serves (`body`, then admission, then `queue`), `answer` says how it ended.
 
 mod answer;
 mod body;
@@ -14,6 +15,7 @@ mod front;
 mod io;
 mod limits;
 mod queue;
+mod reception;
 mod route;
 
 #[cfg(test)]
@@ -23,8 +25,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch};
 
-pub use self::limits::Limits;
-use self::{desk::Desk, front::Front, queue::Queue};
+use self::{desk::Desk, front::Front, queue::Queue, reception::Side};
+pub use self::{limits::Limits, reception::Reception};
 use crate::{
     admission::{Admission, Meter, MissingTtl, Policy, Rate},
     clock::SharedClock,
@@ -48,13 +50,16 @@ pub struct State {
     pub missing_ttl: MissingTtl,
     /// How often one endpoint may be pushed to.
     pub rate: Rate,
+    /// What becomes of requests that are not ingress's own.
+    pub reception: Reception,
     /// Where messages are counted.
     pub telemetry: Arc<Telemetry>,
 }
 
-/// The public listener.
+/// The listeners.
 #[derive(Debug)]
 pub struct Public {
+    home: Option<TcpListener>,
     listener: TcpListener,
 }
 
@@ -64,7 +69,24 @@ impl Public {
     /// # Errors
     /// Whatever the system says: the address is in use, not ours, or needs a privilege.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await? })
+        Ok(Self { home: None, listener: TcpListener::bind(address).await? })
+    }
+
+    /// Listens on `address` as well, for the owner's own network.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub async fn with_home(mut self, address: SocketAddr) -> std::io::Result<Self> {
+        self.home = Some(TcpListener::bind(address).await?);
+        Ok(self)
+    }
+
+    /// Where it listens for the owner's own network, if it does.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn home_addr(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.home.as_ref().map(TcpListener::local_addr).transpose()
     }
 
     /// Takes over a socket that listens already, for example from systemd: it outlives a restart, so
@@ -74,7 +96,7 @@ impl Public {
     /// Whatever the system says when the socket is made non-blocking.
     pub fn from_std(listener: std::net::TcpListener) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { listener: TcpListener::from_std(listener)? })
+        Ok(Self { home: None, listener: TcpListener::from_std(listener)? })
     }
 
     /// Where it listens.
@@ -88,26 +110,48 @@ impl Public {
     /// Serves until `shutdown` becomes true (or its sender is gone), then lets the requests that are
     /// in flight finish, within [`Limits::drain`].
     pub async fn serve(self, state: State, shutdown: watch::Receiver<bool>) {
-        let State { base, clock, intake, limits, missing_ttl, rate, telemetry } = state;
+        let State { base, clock, intake, limits, missing_ttl, rate, reception, telemetry } = state;
         let admission = Admission::new(&Policy { missing_ttl, origin: base.clone() });
         let meter = Meter::new(rate);
         let desk = Desk { admission, base, clock, limits, meter, queue: intake, telemetry };
-        self.serve_desk(desk, shutdown).await;
+        self.serve_desk(desk, reception, shutdown).await;
     }
 
-    async fn serve_desk<Q: Queue>(self, desk: Desk<Q>, mut shutdown: watch::Receiver<bool>) {
-        let front = Arc::new(Front::new(desk));
-        loop {
-            let (stream, place) = tokio::select! {
-                biased;
-                // An error means that whoever could stop us is gone, which is a stop as well.
-                _ = shutdown.wait_for(|stop| *stop) => break,
-                accepted = front.accept(&self.listener) => accepted,
-            };
-            tokio::spawn(Arc::clone(&front).attend(stream, place, shutdown.clone()));
+    async fn serve_desk<Q: Queue>(
+        self,
+        desk: Desk<Q>,
+        reception: Reception,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let (desk, reception) = (Arc::new(desk), Arc::new(reception));
+        let front = |side| Arc::new(Front::new(Arc::clone(&desk), Arc::clone(&reception), side));
+        let side = if reception.trial { Side::Trial } else { Side::Public };
+        // Each with seats of its own: strangers who fill the public one keep no phone out of the other.
+        let public = serve_listener(front(side), self.listener, shutdown.clone());
+        match self.home {
+            Some(home) => {
+                tokio::join!(public, serve_listener(front(Side::Home), home, shutdown));
+            }
+            None => public.await,
         }
-        // Before the wait: with a socket of systemd's new connections now queue up for our successor.
-        drop(self.listener);
-        front.emptied().await;
     }
+}
+
+async fn serve_listener<Q: Queue>(
+    front: Arc<Front<Q>>,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        let (stream, peer, place) = tokio::select! {
+            biased;
+            // An error means that whoever could stop us is gone, which is a stop as well.
+            _ = shutdown.wait_for(|stop| *stop) => break,
+            accepted = front.accept(&listener) => accepted,
+        };
+        tokio::spawn(Arc::clone(&front).attend(stream, peer, place, shutdown.clone()));
+    }
+    // Before the wait: with a socket of systemd's new connections now queue up for our successor.
+    drop(listener);
+    front.emptied().await;
 }

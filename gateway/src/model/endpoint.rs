@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::Malformed;
+use super::{DeviceId, Malformed};
 
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident, $bytes:literal, $expected:literal) => {
@@ -55,6 +55,40 @@ token! {
     MessageToken, 24, "32 characters of base64url"
 }
 
+token! {
+    /// What a device's own path ends in: `/d/<this>/` admits whoever knows it as that device. 160 random
+    /// bits: 64 of the device's id, 96 of its secret, so that finding the device needs no index.
+    PathToken, 20, "27 characters of base64url"
+}
+
+impl PathToken {
+    /// Bytes of the secret part.
+    pub const SECRET: usize = 12;
+
+    /// The path of a device with this secret.
+    #[must_use]
+    pub fn new(device: DeviceId, secret: [u8; Self::SECRET]) -> Self {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&device.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&secret);
+        Self(bytes)
+    }
+
+    /// Whose path it is, if its secret is right.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        let mut id = [0; 8];
+        id.copy_from_slice(&self.0[..8]);
+        DeviceId(u64::from_be_bytes(id))
+    }
+
+    /// The device's secret, as it would give it in a login.
+    #[must_use]
+    pub fn secret(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.0[8..])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +114,14 @@ mod tests {
         ] {
             assert!(wrong.parse::<EndpointToken>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_path_holds_a_device_and_its_secret() {
+        let token = PathToken::new(DeviceId(7), [0xff; 12]);
+        assert_eq!(token.to_string().len(), 27);
+        assert_eq!(token.to_string().parse(), Ok(token));
+        assert_eq!((token.device(), token.secret().as_str()), (DeviceId(7), "________________"));
     }
 
     #[test]

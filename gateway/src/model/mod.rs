@@ -14,7 +14,7 @@ mod vapid;
 mod waiting;
 
 pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
-pub use endpoint::{EndpointToken, MessageToken};
+pub use endpoint::{EndpointToken, MessageToken, PathToken};
 pub use habit::{Habit, Learnt};
 pub use id::{DeviceId, MessageId, RegistrationId};
 pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};

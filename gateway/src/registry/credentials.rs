@@ -7,29 +7,54 @@ use ring::digest;
 use subtle::ConstantTimeEq as _;
 
 use super::Refusal;
+use crate::model::{DeviceId, PathToken};
+
+/// Rooms whose devices are known by a path of their own: their clients take a URL and nothing else.
+const BY_PATH: [&str; 2] = ["autopush", "ntfy"];
 
 /// A device's secret in the clear. It exists only between its making and the owner's screen.
-pub struct Secret(String);
+pub struct Secret {
+    /// The same bytes, if they fit a device's own path.
+    path: Option<[u8; PathToken::SECRET]>,
+    text: String,
+}
 
 impl Secret {
+    /// A secret as the devices of a room use it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoRandomness`].
+    pub(super) fn of(transport: &str) -> Result<Self, Refusal> {
+        if !BY_PATH.contains(&transport) {
+            return Self::random();
+        }
+        let bytes = random_bytes()?;
+        Ok(Self { path: Some(bytes), text: URL_SAFE_NO_PAD.encode(bytes) })
+    }
+
+    /// The device's own path, if that is how its room knows it.
+    pub(super) fn path(&self, device: DeviceId) -> Option<PathToken> {
+        self.path.map(|secret| PathToken::new(device, secret))
+    }
+
     /// 256 random bits as 43 characters of base64url: safe in a URI, a shell and an MQTT password.
     ///
     /// # Errors
     /// [`Refusal::NoRandomness`].
     pub(super) fn random() -> Result<Self, Refusal> {
-        Ok(Self(URL_SAFE_NO_PAD.encode(random_bytes::<32>()?)))
+        Ok(Self { path: None, text: URL_SAFE_NO_PAD.encode(random_bytes::<32>()?) })
     }
 
     /// The text that the device sends as its password.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// What is stored of it.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
-        hash(self.0.as_bytes())
+        hash(self.text.as_bytes())
     }
 }
 
@@ -58,8 +83,8 @@ pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], Refusal> {
     Ok(bytes)
 }
 
-/// SHA-256. The secret has 256 random bits, so there is nothing that a slow hash would protect.
-fn hash(secret: &[u8]) -> [u8; 32] {
+/// SHA-256. Secrets are random, of 64 bits at least, and guessing is throttled, so there is nothing that a slow hash would protect.
+pub(super) fn hash(secret: &[u8]) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest::digest(&digest::SHA256, secret).as_ref());
     bytes

@@ -2,13 +2,26 @@
 
 use std::{net::IpAddr, sync::PoisonError, time::Duration};
 
-use super::{Refusal, Registry, credentials, throttle::Charged};
+use super::{MAX_ENROLLED, Refusal, Registry, credentials, throttle::Charged};
 use crate::{
-    model::{AppToken, DeviceId, NetworkName, Session},
-    transport::{Directory, Future, Login, RegisterRefusal, RegisterRequest, RegisteredAs},
+    model::{AppToken, Device, DeviceId, NetworkName, Profile, Session},
+    transport::{
+        Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal, RegisterRequest,
+        RegisteredAs,
+    },
 };
 
 impl Directory for Registry {
+    fn enroll(&self, enrolment: Enrolment) -> Future<'_, Result<(), EnrolRefusal>> {
+        Box::pin(self.put_enrolled(enrolment))
+    }
+
+    fn invite(&self) -> Option<Invitation> {
+        let secret = credentials::random_bytes::<8>().ok()?;
+        let secret = format!("{:016x}", u64::from_ne_bytes(secret)).into();
+        Some(Invitation { device: self.unused_device_id().ok()?, secret })
+    }
+
     fn keep_alive(&self, _: DeviceId, _: &NetworkName) -> Option<Duration> {
         None
     }
@@ -75,6 +88,40 @@ impl Registry {
                 Login::Refused
             }
         }
+    }
+
+    async fn put_enrolled(&self, enrolment: Enrolment) -> Result<(), EnrolRefusal> {
+        let Enrolment { invitation: Invitation { device: id, secret }, name, source, transport } = enrolment;
+        let now = self.clock.moment();
+        let commit = {
+            let _turn = self.turn();
+            if self.accounts.device(id).is_some() {
+                // Nobody else was given this id: the client asks for the second time.
+                return Ok(());
+            }
+            let enrolled =
+                self.accounts.devices().iter().filter(|known| &*known.transport == transport).count();
+            if enrolled >= MAX_ENROLLED {
+                tracing::warn!(%source, transport, "{}", EnrolRefusal::Full);
+                return Err(EnrolRefusal::Full);
+            }
+            if !self.enrolments.lock().unwrap_or_else(PoisonError::into_inner).take(source, now.instant) {
+                tracing::debug!(%source, transport, "{}", EnrolRefusal::TooMany);
+                return Err(EnrolRefusal::TooMany);
+            }
+            let device = Device {
+                created: now.wall,
+                id,
+                name: name.clone(),
+                profile: Profile::default(),
+                secret_hash: credentials::hash(secret.as_bytes()),
+                transport: transport.into(),
+            };
+            self.accounts.put_device(device).map_err(|_| EnrolRefusal::InternalError)?
+        };
+        commit.await.map_err(|_| EnrolRefusal::InternalError)?;
+        tracing::info!(device = %id, %name, %source, transport, "a device has registered itself");
+        Ok(())
     }
 
     async fn put_session(&self, device: DeviceId, session: Option<Session>) -> Result<(), Refusal> {

@@ -21,7 +21,7 @@ use std::{
 pub use credentials::Secret;
 pub use pairing::{NotAnEndpoint, Origin, Security};
 
-use self::throttle::Throttle;
+use self::throttle::{Enrolments, Throttle};
 use crate::{
     clock::SharedClock,
     model::{Device, DeviceId, Profile},
@@ -31,6 +31,8 @@ use crate::{
 
 /// A device may have so many registrations. UnifiedPush asks for more than 1,000 (AND_3.0.0).
 pub const MAX_REGISTRATIONS: usize = 2_000;
+/// So many devices of one transport may have registered themselves; what the owner pairs is not limited.
+pub const MAX_ENROLLED: usize = 256;
 /// A device's name may have so many bytes.
 pub const MAX_NAME: usize = 64;
 
@@ -41,6 +43,7 @@ pub type Notices = Box<dyn Fn(Notice) + Send + Sync>;
 pub struct Registry {
     accounts: Accounts,
     clock: SharedClock,
+    enrolments: Mutex<Enrolments>,
     notices: Notices,
     origin: Origin,
     throttle: Mutex<Throttle>,
@@ -93,7 +96,15 @@ impl Registry {
     /// `origin` is where the gateway is reached, `notices` takes what transports have to be told.
     #[must_use]
     pub fn new(accounts: Accounts, clock: SharedClock, origin: Origin, notices: Notices) -> Self {
-        Self { accounts, clock, notices, origin, throttle: Mutex::default(), turn: Mutex::default() }
+        Self {
+            accounts,
+            clock,
+            enrolments: Mutex::default(),
+            notices,
+            origin,
+            throttle: Mutex::default(),
+            turn: Mutex::default(),
+        }
     }
 
     /// Pairs a device that speaks the protocol of the room `transport`.
@@ -102,7 +113,7 @@ impl Registry {
     /// [`Refusal`] of the name, or by the disk.
     pub async fn add_device(&self, name: &str, transport: &str) -> Result<Pairing, Refusal> {
         check_name(name)?;
-        let secret = Secret::random()?;
+        let secret = Secret::of(transport)?;
         let (device, commit) = {
             let _turn = self.turn();
             let device = Device {
@@ -136,11 +147,12 @@ impl Registry {
     /// # Errors
     /// [`Refusal::NoSuchDevice`], or by the disk.
     pub async fn rotate(&self, id: DeviceId) -> Result<Pairing, Refusal> {
-        let secret = Secret::random()?;
-        let commit = {
+        let (secret, commit) = {
             let _turn = self.turn();
             let device = self.accounts.device(id).ok_or(Refusal::NoSuchDevice(id))?;
-            self.accounts.put_device(Device { secret_hash: secret.hash(), ..(*device).clone() })?
+            let secret = Secret::of(&device.transport)?;
+            let changed = Device { secret_hash: secret.hash(), ..(*device).clone() };
+            (secret, self.accounts.put_device(changed)?)
         };
         commit.await?;
         self.notify(Notice::Expelled(id));
@@ -164,7 +176,11 @@ impl Registry {
     }
 
     fn pairing(&self, device: DeviceId, secret: Secret) -> Pairing {
-        Pairing { device, uri: self.origin.pairing_uri(device, &secret), secret }
+        let uri = match secret.path(device) {
+            Some(path) => self.origin.path(path),
+            None => self.origin.pairing_uri(device, &secret),
+        };
+        Pairing { device, uri, secret }
     }
 
     fn unused_device_id(&self) -> Result<DeviceId, Refusal> {

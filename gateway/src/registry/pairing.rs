@@ -6,10 +6,12 @@ use std::{
 };
 
 use super::Secret;
-use crate::model::{DeviceId, EndpointToken, Malformed};
+use crate::model::{DeviceId, EndpointToken, Malformed, PathToken};
 
 /// The path below which all endpoints lie, on the root of the origin.
 const ENDPOINT_PATH: &str = "/p/";
+/// The paths by which an endpoint is known; the others are Autopush's.
+const ENDPOINT_PATHS: [&str; 3] = [ENDPOINT_PATH, "/wpush/v1/", "/wpush/v2/"];
 
 /// Where the gateway is reached from outside. Known once its listeners are bound, because a
 /// configured port 0 picks a free one.
@@ -63,16 +65,24 @@ impl Origin {
         format!("{}{ENDPOINT_PATH}{token}", self.url)
     }
 
+    /// The URL of a device's own path.
+    #[must_use]
+    pub fn path(&self, path: PathToken) -> String {
+        format!("{}/d/{path}/", self.url)
+    }
+
     /// Reads an endpoint as an owner gives it: its URL, or the last segment alone.
     ///
     /// # Errors
     /// [`NotAnEndpoint`].
     pub fn read_endpoint(&self, text: &str) -> Result<EndpointToken, NotAnEndpoint> {
-        let prefix = format!("{}{ENDPOINT_PATH}", self.url);
-        let segment = match text.strip_prefix(&prefix) {
-            Some(segment) => segment,
-            None if text.contains('/') => return Err(NotAnEndpoint::Elsewhere(prefix)),
-            None => text,
+        let path = text.strip_prefix(&self.url).unwrap_or(text);
+        let segment = match ENDPOINT_PATHS.iter().find_map(|prefix| path.strip_prefix(prefix)) {
+            Some(segment) if path.len() < text.len() => segment,
+            Some(_) | None if text.contains('/') => {
+                return Err(NotAnEndpoint::Elsewhere(format!("{}{ENDPOINT_PATH}", self.url)));
+            }
+            Some(_) | None => text,
         };
         segment.parse().map_err(NotAnEndpoint::Segment)
     }
@@ -194,6 +204,9 @@ mod tests {
         assert_eq!(url, format!("https://push.example.org/p/{token}"));
         assert_eq!(origin.read_endpoint(&url), Ok(token));
         assert_eq!(origin.read_endpoint(&token.to_string()), Ok(token));
+        for path in ["/wpush/v1/", "/wpush/v2/"] {
+            assert_eq!(origin.read_endpoint(&url.replace("/p/", path)), Ok(token));
+        }
     }
 
     #[test]

@@ -91,6 +91,33 @@ impl Throttle {
     }
 }
 
+/// How many clients of one source register themselves at once.
+const ENROLMENT_BURST: u32 = 20;
+/// After that, one more in this time.
+const ENROLMENT_INTERVAL: Duration = Duration::from_secs(180);
+
+/// Counts clients that register themselves, by source: 20 at once, then 20 an hour.
+#[derive(Debug)]
+pub(super) struct Enrolments(Buckets<IpAddr>);
+
+impl Default for Enrolments {
+    fn default() -> Self {
+        Self(Buckets::new(ENROLMENT_BURST, ENROLMENT_INTERVAL))
+    }
+}
+
+impl Enrolments {
+    /// Counts one more, unless there were too many.
+    pub(super) fn take(&mut self, source: IpAddr, now: Instant) -> bool {
+        let source = network(source);
+        let room = !self.0.is_empty(&source, now);
+        if room {
+            self.0.take(source, now);
+        }
+        room
+    }
+}
+
 /// What counts as one source: an IPv4 address, or the /64 that one IPv6 subscriber has at least.
 fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {

@@ -11,6 +11,18 @@ pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a
 
 /// Who is who. Reads answer at once from memory; writes answer when they are on disk.
 pub trait Directory: Send + Sync {
+    /// Writes down a client that has registered itself, by credentials that [`invite`](Self::invite)
+    /// made for it. A room asks for nobody but [`Audience::Home`](super::web::Audience::Home).
+    fn enroll(&self, _enrolment: Enrolment) -> Future<'_, Result<(), EnrolRefusal>> {
+        Box::pin(async { Err(EnrolRefusal::Full) })
+    }
+
+    /// Credentials for a client that may register itself. Nothing is written, so nothing is to be given
+    /// back by a client that never registers; `None` when they cannot be made.
+    fn invite(&self) -> Option<Invitation> {
+        None
+    }
+
     /// The keep-alive to ask of a device that connects from this network (MQTT 5.0: Server Keep Alive),
     /// if one was learnt or is being tried; `None`: the device's own will do.
     fn keep_alive(&self, device: DeviceId, network: &NetworkName) -> Option<Duration>;
@@ -38,6 +50,42 @@ pub trait Directory: Send + Sync {
     /// Ends a registration; its endpoint answers 410 from now on. Unknown tokens are no error:
     /// after the call there is no such registration.
     fn unregister(&self, device: DeviceId, token: AppToken) -> Future<'_, Result<(), RegisterRefusal>>;
+}
+
+/// Credentials that nobody has yet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Invitation {
+    /// The device's id.
+    pub device: DeviceId,
+    /// What [`Directory::login`] will take: 16 lower-case hexadecimal digits, 64 random bits.
+    pub secret: Box<str>,
+}
+
+/// A client that registers itself: it becomes a device.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Enrolment {
+    /// Its credentials.
+    pub invitation: Invitation,
+    /// What the owner is shown.
+    pub name: Box<str>,
+    /// From where it comes.
+    pub source: IpAddr,
+    /// The room that it speaks to.
+    pub transport: &'static str,
+}
+
+/// Why a client does not become a device.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EnrolRefusal {
+    /// There are as many such devices as there may be: the owner must remove some.
+    #[error("too many clients have registered themselves: remove some devices")]
+    Full,
+    /// Too many from this source within the hour.
+    #[error("too many clients of one source have registered themselves: try again later")]
+    TooMany,
+    /// The gateway cannot write now.
+    #[error("the gateway cannot write now: try again later")]
+    InternalError,
 }
 
 /// A registration with the full URL of its endpoint.

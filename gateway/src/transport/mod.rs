@@ -10,13 +10,17 @@ mod battery;
 mod directory;
 pub mod fake;
 pub mod mqtt;
+pub mod web;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-pub use directory::{Directory, Future, Login, RegisterRefusal, RegisterRequest, RegisteredAs};
+pub use directory::{
+    Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal, RegisterRequest,
+    RegisteredAs,
+};
 
 use crate::model::{
     AppToken, DeviceId, DeviceState, MessageId, MessageToken, NetworkName, Profile, PushMessage,

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use super::*;
 use crate::{
     clock::{Clock as _, SystemClock},
-    config::{MissingTtl, MqttConfig, PublicConfig},
+    config::{AutopushConfig, MissingTtl, MqttConfig, PublicConfig, WebConfig},
     console::{Pairing, Server, Status},
     model::UnixTime,
     registry::{Origin, Registry, Security},
@@ -15,6 +15,8 @@ use crate::{
 fn config(state_dir: &Path) -> Config {
     Config {
         limits: crate::config::LimitsConfig::default(),
+        autopush: AutopushConfig { enabled: true },
+        home: None,
         log: "info".to_owned(),
         mqtt: MqttConfig {
             host: Some("pi.lan".to_owned()),
@@ -32,6 +34,8 @@ fn config(state_dir: &Path) -> Config {
             url: None,
         },
         state_dir: state_dir.to_owned(),
+        trusted_proxies: Vec::new(),
+        web: WebConfig { max_connections: 10, max_connections_per_source: 10 },
     }
 }
 
@@ -66,7 +70,7 @@ impl World {
 }
 
 fn add(name: &str, json: bool) -> DeviceCommand {
-    DeviceCommand::Add { name: name.to_owned(), json }
+    DeviceCommand::Add { name: name.to_owned(), transport: "mqtt".to_owned(), json }
 }
 
 fn register(device: &str, json: bool) -> RegistrationCommand {
@@ -197,7 +201,7 @@ fn a_running_gateway_does_it_itself() {
     };
     let registry = std::sync::Arc::new(Registry::new(store.accounts, clock, origin, Box::new(|_| ())));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let status = Status { mqtt: String::new(), mqtts: None, public: String::new() };
+    let status = Status { home: None, mqtt: String::new(), mqtts: None, public: String::new() };
     let server = {
         let _entered = runtime.enter();
         Server::bind(&world.config.state_dir, None).expect("a socket")

@@ -75,7 +75,10 @@ impl Identity {
 
     /// Becomes a new device, with the same keys.
     pub(super) fn pair_again(&mut self, ask: Ask<'_>) -> Result<(), CliError> {
-        let reply = ask(&Request::DeviceAdd { name: format!("listen@{}", host_name()) })?;
+        let reply = ask(&Request::DeviceAdd {
+            name: format!("listen@{}", host_name()),
+            transport: "mqtt".to_owned(),
+        })?;
         let Reply::Paired(pairing) = reply else { return Err(unexpected(&reply)) };
         self.device = pairing.device;
         self.secret = pairing.secret;
@@ -169,7 +172,7 @@ mod tests {
     /// Pairs 0000000000001, 0000000000002 and so on.
     fn gateway(paired: &Cell<u32>) -> impl Fn(&Request) -> Result<Reply, CliError> {
         move |request| {
-            assert!(matches!(request, Request::DeviceAdd { name } if name.starts_with("listen@")));
+            assert!(matches!(request, Request::DeviceAdd { name, .. } if name.starts_with("listen@")));
             paired.set(paired.get() + 1);
             let (device, uri) = (format!("{:013}", paired.get()), String::new());
             Ok(Reply::Paired(Pairing { device, secret: format!("secret {}", paired.get()), uri }))

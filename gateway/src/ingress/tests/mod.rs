@@ -21,13 +21,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Limits, Public, desk::Desk, queue::Queue};
+use super::{Limits, Public, Reception, desk::Desk, queue::Queue};
 use crate::{
     admission::{Admission, Meter, MissingTtl, Policy, Rate},
     clock::ManualClock,
     model::{EndpointToken, MessageToken, Moment, Phase, Registration, UnixTime, VapidKey},
     store::{Lookup, NewPush, NotStored},
     telemetry::Telemetry,
+    transport::web::{Hosted, Stays},
 };
 
 const BASE: &str = "https://push.example.net";
@@ -108,6 +109,10 @@ impl Gateway {
     }
 
     async fn with(limits: Limits, bound: Option<VapidKey>) -> Self {
+        Self::hosting(limits, bound, Vec::new()).await
+    }
+
+    async fn hosting(limits: Limits, bound: Option<VapidKey>, hosted: Vec<Arc<dyn Hosted>>) -> Self {
         let live = |endpoint, vapid| {
             let registration: Arc<Registration> = crate::admission::tests::registration(endpoint, vapid);
             (endpoint, Lookup::Live(registration))
@@ -125,10 +130,12 @@ impl Gateway {
             queue: Arc::clone(&queue),
             telemetry: Arc::clone(&telemetry),
         };
+        let reception =
+            Reception { hosted, stays: Stays::new(100, 100), trial: false, trusted_proxies: Vec::new() };
         let public = Public::bind("127.0.0.1:0".parse().expect("valid")).await.expect("loopback");
         let address = public.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(public.serve_desk(desk, stopped));
+        let serving = tokio::spawn(public.serve_desk(desk, reception, stopped));
         Self { address, queue, serving, stop, telemetry }
     }
 

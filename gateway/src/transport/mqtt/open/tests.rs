@@ -236,7 +236,7 @@ async fn overlapping_subscriptions_bring_one_copy_at_the_highest_qos() {
         client.send(&publish(level, 0x34, 5, "o/x", &[], b"x")).await;
         assert_eq!(client.packet().await.first, 0x50);
         client.send(&pubrel(5)).await;
-        let mut kinds = vec![client.packet().await, client.packet().await];
+        let mut kinds = [client.packet().await, client.packet().await];
         kinds.sort_by_key(|packet| packet.first);
         assert_eq!((kinds[0].first, kinds[1].first), (0x34, 0x70));
         client.ping().await;

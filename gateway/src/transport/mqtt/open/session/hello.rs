@@ -189,10 +189,12 @@ impl Session {
 fn refusal(version: Version, reason: ConnectReasonCode) -> Result<Packet, MqttError> {
     Ok(match version {
         Version::V3 => {
-            let code = match reason {
-                ConnectReasonCode::ClientIdentifierNotValid => ConnectReturnCode::IdentifierRejected,
-                ConnectReasonCode::ServerUnavailable => ConnectReturnCode::ServerUnavailable,
-                _ => ConnectReturnCode::NotAuthorized,
+            let code = if reason == ConnectReasonCode::ClientIdentifierNotValid {
+                ConnectReturnCode::IdentifierRejected
+            } else if reason == ConnectReasonCode::ServerUnavailable {
+                ConnectReturnCode::ServerUnavailable
+            } else {
+                ConnectReturnCode::NotAuthorized
             };
             v3_1_1::Connack::builder().session_present(false).return_code(code).build()?.into()
         }
