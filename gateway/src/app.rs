@@ -158,7 +158,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
         },
         rate: admission::Rate { burst: config.limits.burst, per_second: config.limits.per_second },
         reception: ingress::Reception {
-            hosted: Vec::new(),
+            hosted: vec![Arc::clone(&room) as _],
             stays: Stays::new(config.web.max_connections, config.web.max_connections_per_source),
             trial: config.public.url.is_none() && http.ip().is_loopback(),
             trusted_proxies: config.trusted_proxies.clone(),

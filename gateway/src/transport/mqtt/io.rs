@@ -4,7 +4,11 @@ mod gate;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
@@ -13,8 +17,8 @@ use tokio::{
     sync::OwnedSemaphorePermit,
 };
 
-pub(super) use self::gate::{Allowance, Greetings};
-use self::gate::{Counted, Metered};
+use self::gate::Counted;
+pub(super) use self::gate::{Allowance, Greetings, Metered};
 use super::{
     MqttRoom,
     config::{GREETING_MAX, HANDSHAKE_MAX},
@@ -46,7 +50,7 @@ pub(super) async fn accept(room: Arc<MqttRoom>, listener: std::net::TcpListener,
     };
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match place(&room, peer).await {
+            Ok((stream, peer)) => match place(&room, peer.ip()).await {
                 Ok(place) => {
                     tokio::spawn(welcome(Arc::clone(&room), stream, peer, security.clone(), place));
                 }
@@ -77,9 +81,9 @@ pub(super) struct Full {
 
 /// A place among the connections. When there is none, whoever has been longest about its login goes:
 /// silent strangers make room for devices, never the other way round.
-pub(super) async fn place(room: &MqttRoom, peer: SocketAddr) -> Result<Place, Full> {
+pub(super) async fn place(room: &MqttRoom, peer: IpAddr) -> Result<Place, Full> {
     let max = room.max_connections_per_source;
-    let of_source = Greetings::count(Arc::clone(&room.greetings), peer.ip(), max)
+    let of_source = Greetings::count(Arc::clone(&room.greetings), peer, max)
         .ok_or(Full { max, why: "its source has all that one may have (max_connections_per_source)" })?;
     if let Ok(among_all) = Arc::clone(&room.places).try_acquire_owned() {
         return Ok(Place { _among_all: among_all, _of_source: of_source });

@@ -8,7 +8,7 @@
 //!
 //! [`config`] holds the limits, [`session`] is the machine without sockets or clocks, [`frames`] and
 //! [`wire`] are what it speaks, [`seat`] is who is here, [`router`] is rumqttd, [`connection`] is one
-//! connection's task, [`io`] are the listeners.
+//! connection's task, [`io`] are the listeners, [`tls`] and [`web`] what may lie around MQTT.
 
 mod config;
 mod connection;
@@ -23,6 +23,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod web;
 mod wire;
 
 use std::{
