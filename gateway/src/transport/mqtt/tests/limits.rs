@@ -150,3 +150,60 @@ async fn malformed_packets_end_their_own_connection_only() {
     }
     bystander.ping().await;
 }
+
+/// Hands pushes over for as long as it takes until the device has left.
+async fn pushed_until_it_leaves(house: &mut House) {
+    let pushing = async {
+        let mut id = 0;
+        loop {
+            id += 1;
+            let items = vec![battery::item(DEVICE, id, b"x")];
+            // Full is no matter: what counts is that pushes flow.
+            let _ = house.room.hand_over(Consignment { device: DEVICE, items });
+            let next = timeout(Duration::from_millis(20), house.reports.recv()).await;
+            if let Ok(Some(report)) = next {
+                if matches!(report.event, Event::Left(_)) {
+                    return;
+                }
+            }
+        }
+    };
+    timeout(PATIENCE, pushing).await.expect("given up although pushes flow");
+}
+
+#[tokio::test]
+async fn a_silent_device_is_given_up_while_pushes_flow_to_it() {
+    for level in [4, 5] {
+        let mut house = House::start().await;
+        let connect = Connect { keep_alive: 1, ..Connect::of(DEVICE, level) };
+        let (mut client, _) = Client::connect(house.address, &connect).await;
+        // QoS 0: nothing is ever acknowledged.
+        client.subscribe(&[(&format!("up/{DEVICE}/inbox/push/+"), 0)]).await;
+        house.joined().await;
+        let reading = tokio::spawn(async move { while client.next().await.is_some() {} });
+        pushed_until_it_leaves(&mut house).await;
+        reading.await.expect("closed");
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_unacknowledged_push_counts_whatever_else_is_acknowledged() {
+    let limits = Limits { unacked: Duration::from_secs(1), ..Limits::default() };
+    let mut house = House::with(&config(), limits, Arc::default());
+    let mut client = Client::join(house.address, DEVICE, 4).await;
+    house.joined().await;
+    let acknowledging = tokio::spawn(async move {
+        let mut first = None;
+        while let Some(packet) = client.next().await {
+            let pid = packet.published(4).pid.expect("QoS 1");
+            if *first.get_or_insert(pid) != pid {
+                // Fails when the gateway has closed.
+                if client.try_send(&raw::puback(pid)).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    pushed_until_it_leaves(&mut house).await;
+    acknowledging.await.expect("closed");
+}

@@ -269,6 +269,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream
     }
 
+    /// Sends to a gateway that may have closed.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time")
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time").expect("written");
     }
