@@ -226,6 +226,10 @@ impl Session {
                         self.fail(MqttError::MalformedPacket);
                         break;
                     }
+                    Peek::Nameless => {
+                        self.fail(MqttError::ProtocolError);
+                        break;
+                    }
                     Peek::More => break,
                     Peek::Puback { pid, length } if self.stray(pid) => {
                         used += self.framing.skip(length);

@@ -108,6 +108,10 @@ impl Session {
                         self.fail(MqttError::MalformedPacket);
                         break;
                     }
+                    Peek::Nameless => {
+                        self.fail(MqttError::ProtocolError);
+                        break;
+                    }
                     Peek::Puback { pid, length } if self.stray(house, pid) => {
                         used += self.framing.skip(length);
                         continue;

@@ -457,6 +457,27 @@ async fn a_maximum_packet_size_is_obeyed_both_ways() {
 }
 
 #[tokio::test]
+async fn a_packet_id_of_0_ends_the_connection() {
+    let open = Open::start().await;
+    for level in [4, 5] {
+        for bytes in [
+            publish(level, 0x32, 0, "t", &[], b""),
+            publish(level, 0x34, 0, "t", &[], b""),
+            pubrel(0),
+            puback(0),
+            packet(0x50, &[0, 0]),
+            packet(0x70, &[0, 0]),
+            subscribe(level, 0, &[("t", 1)]),
+            unsubscribe(level, 0, &["t"]),
+        ] {
+            let mut client = open.clean("x", level).await;
+            client.send(&bytes).await;
+            client.put_out(0x82).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_keep_alive_is_capped_and_said() {
     let open = Open::start().await;
     for (asked, told) in [(120, true), (60, false), (0, false)] {

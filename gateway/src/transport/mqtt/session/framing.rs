@@ -12,6 +12,9 @@ pub(in crate::transport::mqtt) enum Peek {
     Malformed,
     /// Not enough of it is there.
     More,
+    /// A packet that needs a packet id and has 0 (MQTT 5.0 §2.2.1). The connection lets it pass, and
+    /// panics where it has to answer it.
+    Nameless,
     /// A PUBACK, `length` bytes long.
     Puback { pid: u16, length: usize },
 }
@@ -84,6 +87,24 @@ impl Framing {
                 if !sound(flags) {
                     return Peek::Malformed;
                 }
+            }
+        }
+        // Where the packet id is, in what has one from a client; PUBLISH has its topic before it.
+        let at = match first >> 4 {
+            3 if first & 6 == 0 => length,
+            3 => match bytes.get(header..header + 2) {
+                Some(&[high, low]) => header + 2 + usize::from(u16::from_be_bytes([high, low])),
+                _ if remaining >= 2 => return Peek::More,
+                _ => length,
+            },
+            4..=8 | 10 => header,
+            _ => length,
+        };
+        if at + 2 <= length {
+            match bytes.get(at..at + 2) {
+                None => return Peek::More,
+                Some(&[0, 0]) => return Peek::Nameless,
+                Some(_) => {}
             }
         }
         if first == 0x40 && remaining >= 2 {
