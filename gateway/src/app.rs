@@ -17,10 +17,10 @@ use tokio::{
 use crate::{
     ack, admission,
     clock::{Clock as _, SharedClock, SystemClock},
-    config::{Config, MissingTtl},
+    config::{Config, MissingTtl, WakeConfig},
     console::{self, Status},
     ingress,
-    model::UnixTime,
+    model::{DeviceId, UnixTime},
     registry::{Origin, Registry, Security},
     store::{OpenError, Store},
     system::{self, ServiceState},
@@ -114,7 +114,11 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let (notices_in, mut notices) = mpsc::unbounded_channel();
     // Fails only while everything is being dropped.
     let notify = Box::new(move |notice| drop(notices_in.send(notice)));
-    let registry = Arc::new(Registry::new(accounts, Arc::clone(&clock), origin, notify));
+    let (changes_in, changed) = mpsc::unbounded_channel();
+    let registry = Registry::new(accounts, Arc::clone(&clock), origin, notify);
+    let registry = Arc::new(registry.telling(Box::new(move |device| {
+        let _ = changes_in.send(device);
+    })));
 
     let (stop, stopped) = watch::channel(false);
     let (stop_devices, devices_stopped) = watch::channel(false);
@@ -131,6 +135,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
         Arc::clone(&clock),
         expired_in,
         Arc::clone(&telemetry),
+        wishes(&config.wake, &registry, changed),
     );
     let planner = tokio::spawn(driver.run(settled));
     let settling = tokio::spawn(ack::run(
@@ -222,6 +227,22 @@ async fn run(config: &Config) -> Result<(), RunError> {
     match died {
         Ok(outcome) => Ok(outcome?),
         Err(panic) => Err(io::Error::other(format!("the MQTT room ended: {panic}")).into()),
+    }
+}
+
+/// What the planner goes by: the configuration, and what was chosen for each device.
+fn wishes(
+    config: &WakeConfig,
+    registry: &Arc<Registry>,
+    changed: mpsc::UnboundedReceiver<DeviceId>,
+) -> wake::Wishes {
+    let WakeConfig { balanced, max_wakes, profile, quiet, saver, tail } = *config;
+    let asked = Arc::clone(registry);
+    wake::Wishes {
+        changed,
+        chosen: Box::new(move |device| asked.preferences(device)),
+        devices: registry.devices().into_iter().map(|(device, _)| device.id).collect(),
+        policy: wake::Policy { balanced, cap: max_wakes, profile, quiet, saver, tau: tail },
     }
 }
 

@@ -19,6 +19,15 @@ use crate::model::{Moment, UnixTime};
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Now.
     fn moment(&self) -> Moment;
+
+    /// The second of the local day, for quiet hours: by `TZ`, else by `/etc/localtime`, else UTC.
+    fn second_of_day(&self, wall: UnixTime) -> u32 {
+        let instant = i64::try_from(wall.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let Some(instant) = instant else { return 0 };
+        let time = instant.to_zoned(jiff::tz::TimeZone::system()).time();
+        let whole = |part: i8| u32::try_from(part).unwrap_or_default();
+        whole(time.hour()) * 3600 + whole(time.minute()) * 60 + whole(time.second())
+    }
 }
 
 /// A clock that is shared by every room.

@@ -65,6 +65,10 @@ pub fn device(
         }
         DeviceCommand::List { json } => (Request::DeviceList, *json),
         DeviceCommand::Remove { id } => (Request::DeviceRemove { id: id.clone() }, false),
+        DeviceCommand::Set { id, profile, quiet } => {
+            let (id, profile, quiet) = (id.clone(), profile.clone(), quiet.clone());
+            (Request::DeviceSet { id, profile, quiet }, false)
+        }
         DeviceCommand::Rotate { id, json } => (Request::DeviceRotate { id: id.clone() }, *json),
     };
     print(offline::ask_or_open(config, request)?, json, out, terminal)

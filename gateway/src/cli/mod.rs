@@ -167,6 +167,18 @@ pub enum DeviceCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Choose how a device is woken; in force at once.
+    #[command(group = clap::ArgGroup::new("choice").required(true).multiple(true))]
+    Set {
+        /// Its id.
+        id: String,
+        /// How long messages may wait for company: instant, balanced or saver; default: what the configuration says.
+        #[arg(long, group = "choice", value_name = "PROFILE")]
+        profile: Option<String>,
+        /// When only urgency high passes, local time, such as 22:00-07:00; or none; or default.
+        #[arg(long, group = "choice", value_name = "HOURS")]
+        quiet: Option<String>,
+    },
     /// Unpair a device: its connection, registrations and waiting messages end at once.
     Remove {
         /// Its id.

@@ -280,7 +280,7 @@ impl Checker<'_> {
         ))
     }
 
-    fn within(
+    pub(super) fn within(
         &self,
         key: &str,
         raw: Option<Whole>,
@@ -314,7 +314,7 @@ impl Checker<'_> {
     }
 
     /// `said_by` is a dotted key of the file, or an option of the command line.
-    fn error(&self, said_by: &str, what: &str) -> ConfigError {
+    pub(super) fn error(&self, said_by: &str, what: &str) -> ConfigError {
         match self.source {
             Some(source) if !said_by.starts_with("--") => source.error(said_by, what),
             Some(_) | None => ConfigError(format!("{said_by}: {what}")),

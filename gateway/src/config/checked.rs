@@ -1,6 +1,8 @@
 //! The settings as the rooms use them.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::model::{Budgets, Profile, Quiet};
 
 use ipnet::IpNet;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Connections that stay.
     pub web: WebConfig,
+    /// When devices are woken.
+    pub wake: WakeConfig,
 }
 
 /// `[transport.autopush]`
@@ -58,6 +62,23 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self { burst: 600, per_second: 10 }
     }
+}
+
+/// `[wake]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WakeConfig {
+    /// What the profile `balanced` means.
+    pub balanced: Budgets,
+    /// So many wakes an hour may one registration cause by what can wait; `None`: any number.
+    pub max_wakes: Option<u16>,
+    /// The profile of devices whose owner has chosen none.
+    pub profile: Profile,
+    /// The quiet hours of devices whose owner has chosen none.
+    pub quiet: Option<Quiet>,
+    /// What the profile `saver` means.
+    pub saver: Budgets,
+    /// How long a radio stays up after a packet.
+    pub tail: Duration,
 }
 
 /// `[public]`

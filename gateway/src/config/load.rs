@@ -55,6 +55,7 @@ fn assemble(
         state_dir,
         trusted_proxies: checker.trusted_proxies(raw.trusted_proxies.as_deref())?,
         web: checker.web(&raw.transport.web)?,
+        wake: checker.wake(&raw.wake)?,
     })
 }
 

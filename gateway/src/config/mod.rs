@@ -11,11 +11,12 @@ mod checked;
 mod load;
 mod raw;
 mod source;
+mod wake;
 
 #[cfg(test)]
 mod tests;
 
 pub use checked::{
     AutopushConfig, Certificate, Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls,
-    Overrides, PublicConfig, WebConfig,
+    Overrides, PublicConfig, WakeConfig, WebConfig,
 };

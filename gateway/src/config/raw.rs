@@ -21,6 +21,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) transport: RawTransport,
     pub(super) trusted_proxies: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) wake: RawWake,
 }
 
 /// `[home]`
@@ -37,6 +39,29 @@ pub(super) struct RawHome {
 pub(super) struct RawLimits {
     pub(super) burst: Option<Whole>,
     pub(super) per_second: Option<Whole>,
+}
+
+/// `[wake]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWake {
+    #[serde(default)]
+    pub(super) balanced: RawBudgets,
+    pub(super) max_wakes_per_registration_per_hour: Option<Whole>,
+    pub(super) profile: Option<String>,
+    pub(super) quiet_hours: Option<String>,
+    pub(super) radio_tail_s: Option<Whole>,
+    #[serde(default)]
+    pub(super) saver: RawBudgets,
+}
+
+/// `[wake.balanced]`, `[wake.saver]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBudgets {
+    pub(super) low_s: Option<Whole>,
+    pub(super) normal_s: Option<Whole>,
+    pub(super) very_low_s: Option<Whole>,
 }
 
 /// `[public]`

@@ -1,10 +1,12 @@
 //! Wrong files, the order of precedence, and the example file.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{ffi::OsString, fs, path::Path, time::Duration};
 
 use proptest::prelude::*;
 
 use super::{Certificate, Config, ConfigError, MissingTtl, Overrides, address};
+
+use crate::model::{Budgets, Profile};
 
 const EXAMPLE: &str = include_str!("../../unifiedpush-gateway.example.toml");
 
@@ -41,6 +43,10 @@ fn without_a_file_the_defaults_suit_a_trial_on_one_machine() {
     assert_eq!(config.mqtt.max_connections, 1024);
     assert_eq!(config.mqtt.max_connections_per_source, 64);
     assert_eq!(config.mqtt.max_keep_alive_s, 1680);
+    assert_eq!(config.wake.balanced, Budgets::of_profile(Profile::Balanced));
+    assert_eq!(config.wake.saver, Budgets::of_profile(Profile::Saver));
+    assert_eq!((config.wake.profile, config.wake.quiet), (Profile::Balanced, None));
+    assert_eq!((config.wake.max_wakes, config.wake.tail), (Some(12), Duration::from_secs(10)));
     assert_eq!((config.mqtt.host, config.mqtt.tls), (None, None));
     assert_eq!(config.state_dir, Path::new("/home/me/.local/state/unifiedpush-gateway"));
 }
@@ -62,6 +68,16 @@ fn everything_can_be_said() {
         url = "HTTPS://Push.Example.org:443/"
         missing_ttl = "refuse"
         max_connections = 7
+        [wake]
+        profile = "saver"
+        quiet_hours = "22:00-07:00"
+        max_wakes_per_registration_per_hour = 0
+        radio_tail_s = 0
+        [wake.balanced]
+        normal_s = 5
+        [wake.saver]
+        low_s = 7200
+        very_low_s = 43200
         [transport.mqtt]
         listen = "0.0.0.0:1884"
         allow_public_plain = true
@@ -87,6 +103,15 @@ fn everything_can_be_said() {
     assert_eq!(config.mqtt.max_connections, 65_535);
     assert_eq!(config.mqtt.max_connections_per_source, 3);
     assert_eq!(config.mqtt.max_keep_alive_s, 10);
+    let wake = config.wake;
+    assert_eq!((wake.profile, wake.max_wakes, wake.tail), (Profile::Saver, None, Duration::ZERO));
+    assert_eq!(wake.quiet.unwrap().to_string(), "22:00-07:00");
+    assert_eq!(wake.balanced.normal, Duration::from_secs(5));
+    assert_eq!(wake.balanced.low, Duration::from_secs(900));
+    assert_eq!(
+        (wake.saver.low, wake.saver.very_low),
+        (Duration::from_secs(7200), Duration::from_secs(43_200))
+    );
     let tls = config.mqtt.tls.unwrap();
     let Certificate::Files { certificate, key } = tls.certificate else { panic!("files were named") };
     assert!(certificate.is_absolute() && certificate.ends_with("tls/chain.pem"));
@@ -139,6 +164,25 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("log = 3", "gateway.toml:1: log: invalid type: integer `3`", "expected a string"),
     ("log = 'inof'", "gateway.toml:1: log: `inof` is not a log filter", "info"),
     ("log = 'a=b=c'", "gateway.toml:1: log: ", "info,unifiedpush_gateway::wake=debug"),
+    (
+        "[wake]\nprofile = 'fast'",
+        "gateway.toml:2: wake.profile: `fast` is not known",
+        "instant, balanced, saver",
+    ),
+    ("[wake]\nquiet_hours = '22-7'", "gateway.toml:2: wake.quiet_hours: `22-7`", "22:00-07:00"),
+    (
+        "[wake]\nmax_wakes_per_registration_per_hour = 3601",
+        "gateway.toml:2: wake.max_wakes_per_",
+        "0 to 3600",
+    ),
+    ("[wake]\nradio_tail_s = 61", "gateway.toml:2: wake.radio_tail_s: 61", "0 to 60"),
+    ("[wake.saver]\nlow_s = -1", "gateway.toml:2: wake.saver.low_s: -1", "0 to 43200"),
+    ("[wake.balanced]\nhigh_s = 1", "gateway.toml:2: wake.balanced.high_s: unknown field", "`normal_s`"),
+    (
+        "[wake.balanced]\nnormal_s = 901",
+        "gateway.toml:1: wake.balanced: what matters less",
+        "at least the one before",
+    ),
     ("state_dir = ''", "gateway.toml:1: state_dir: the path is empty", "/var/lib/"),
     ("[public]\nlisten = 'localhost:80'", "gateway.toml:2: public.listen: `localhost:80`", "127.0.0.1:8080"),
     ("[public]\nlisten = '127.0.0.1'", "gateway.toml:2: public.listen: `127.0.0.1`", "ADDRESS:PORT"),

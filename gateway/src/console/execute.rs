@@ -2,7 +2,7 @@
 
 use super::{DeviceRow, Pairing, RegistrationRow, Reply, Request, Status};
 use crate::{
-    model::{AppToken, DeviceId, Malformed, VapidKey},
+    model::{AppToken, DeviceId, Malformed, QuietChoice, VapidKey},
     registry::{self, Refusal, Registry},
     transport::{RegisterRequest, RegisteredAs},
 };
@@ -46,6 +46,14 @@ async fn attempt(registry: &Registry, status: Option<&Status>, request: Request)
             Reply::Done
         }
         Request::DeviceRotate { id } => Reply::Paired(registry.rotate(device_id(&id)?).await?.into()),
+        Request::DeviceSet { id, profile, quiet } => {
+            let id = device_id(&id)?;
+            let profile =
+                profile.map(|text| or_default(&text, |text| read(text, "a profile"))).transpose()?;
+            let quiet = quiet.map(|text| or_default(&text, quiet_choice)).transpose()?;
+            registry.prefer(id, profile, quiet).await?;
+            Reply::Done
+        }
         Request::RegistrationAdd { app, device, vapid } => {
             let device = device_id(&device)?;
             let request = registration(app, vapid)?;
@@ -71,6 +79,18 @@ fn read<T: std::str::FromStr<Err = Malformed>>(text: &str, what: &'static str) -
     text.parse().map_err(|why| Failure::Malformed(text.to_owned(), what, why))
 }
 
+/// `default` takes a choice back.
+fn or_default<T>(text: &str, read: impl FnOnce(&str) -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+    if text == "default" { Ok(None) } else { read(text).map(Some) }
+}
+
+fn quiet_choice(text: &str) -> Result<QuietChoice, Failure> {
+    if text == "none" {
+        return Ok(QuietChoice::Never);
+    }
+    read(text, "quiet hours").map(QuietChoice::Hours)
+}
+
 fn registration(app: String, vapid: Option<String>) -> Result<RegisterRequest, Failure> {
     let token: AppToken = read(&app, "an app's name")?;
     let vapid: Option<VapidKey> = match vapid {
@@ -81,12 +101,20 @@ fn registration(app: String, vapid: Option<String>) -> Result<RegisterRequest, F
 }
 
 fn devices(registry: &Registry) -> Vec<DeviceRow> {
-    let row = |(device, registrations): (std::sync::Arc<crate::model::Device>, usize)| DeviceRow {
-        created: device.created.as_secs(),
-        device: device.id.to_string(),
-        name: device.name.to_string(),
-        registrations: registrations as u64,
-        transport: device.transport.to_string(),
+    let row = |(device, registrations): (std::sync::Arc<crate::model::Device>, usize)| {
+        let chosen = registry.preferences(device.id).unwrap_or_default();
+        DeviceRow {
+            created: device.created.as_secs(),
+            device: device.id.to_string(),
+            name: device.name.to_string(),
+            profile: chosen.profile.map(|profile| profile.to_string()),
+            quiet: chosen.quiet.map(|quiet| match quiet {
+                QuietChoice::Hours(hours) => hours.to_string(),
+                QuietChoice::Never => "none".to_owned(),
+            }),
+            registrations: registrations as u64,
+            transport: device.transport.to_string(),
+        }
     };
     registry.devices().into_iter().map(row).collect()
 }

@@ -41,6 +41,8 @@ async fn devices_come_and_go() {
         created: 1_795_392_000,
         device: pairing.device.clone(),
         name: "phone".to_owned(),
+        profile: None,
+        quiet: None,
         registrations: 0,
         transport: "mqtt".to_owned(),
     };
@@ -99,4 +101,34 @@ async fn only_a_running_gateway_has_a_status() {
     assert_eq!(ask(&house, Request::Status).await, Reply::Status(status()));
     let offline = execute(&house.registry, None, Request::Status).await;
     assert!(matches!(offline, Reply::Failed { message } if message.contains("not running")));
+}
+
+#[tokio::test]
+async fn the_owner_chooses_how_a_device_is_woken() {
+    let house = House::open();
+    let Reply::Paired(pairing) =
+        ask(&house, Request::DeviceAdd { name: "phone".to_owned(), transport: "mqtt".to_owned() }).await
+    else {
+        panic!("not paired")
+    };
+    let set = |profile: Option<&str>, quiet: Option<&str>| Request::DeviceSet {
+        id: pairing.device.clone(),
+        profile: profile.map(str::to_owned),
+        quiet: quiet.map(str::to_owned),
+    };
+    let chosen = async || {
+        let Reply::Devices { devices } = ask(&house, Request::DeviceList).await else { panic!("no list") };
+        (devices[0].profile.clone(), devices[0].quiet.clone())
+    };
+    assert_eq!(ask(&house, set(Some("saver"), Some("22:00-07:00"))).await, Reply::Done);
+    assert_eq!(chosen().await, (Some("saver".to_owned()), Some("22:00-07:00".to_owned())));
+    // What is not said stays.
+    assert_eq!(ask(&house, set(None, Some("none"))).await, Reply::Done);
+    assert_eq!(chosen().await, (Some("saver".to_owned()), Some("none".to_owned())));
+    assert_eq!(ask(&house, set(Some("default"), Some("default"))).await, Reply::Done);
+    assert_eq!(chosen().await, (None, None));
+    assert!(failure(&house, set(Some("fast"), None)).await.contains("instant, balanced, saver"));
+    assert!(failure(&house, set(None, Some("22-7"))).await.contains("22:00-07:00"));
+    let stranger = Request::DeviceSet { id: "0000000000000".to_owned(), profile: None, quiet: None };
+    assert!(failure(&house, stranger).await.contains("0000000000000"));
 }

@@ -43,6 +43,15 @@ pub enum Request {
         /// Its id.
         id: String,
     },
+    /// What the owner chooses for a device: each part that is given.
+    DeviceSet {
+        /// Its id.
+        id: String,
+        /// A profile, or `default`.
+        profile: Option<String>,
+        /// Quiet hours, `none`, or `default`.
+        quiet: Option<String>,
+    },
     /// An endpoint for an app.
     RegistrationAdd {
         /// The app's name and token.
@@ -122,6 +131,12 @@ pub struct DeviceRow {
     pub device: String,
     /// What its owner calls it.
     pub name: String,
+    /// The profile that was chosen for it; the configuration's otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The quiet hours that were chosen for it, or `none`; the configuration's otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<String>,
     /// How many registrations it has.
     pub registrations: u64,
     /// The protocol that it speaks.

@@ -15,7 +15,8 @@ pub struct Device {
     pub id: DeviceId,
     /// What its owner calls it.
     pub name: Box<str>,
-    /// How long its messages may wait for company.
+    /// Written since the first release, and read by nobody: [`super::Preferences`] says what the owner
+    /// has chosen, and can say that nothing was.
     pub profile: Profile,
     /// SHA-256 of its secret. The secret has 256 random bits, so no slow hash is needed.
     pub secret_hash: [u8; 32],

@@ -21,7 +21,7 @@ pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};
 pub use registration::{AppToken, Registration};
 pub use time::{Moment, UnixTime};
 pub use vapid::VapidKey;
-pub use waiting::{Budgets, Preferences, Quiet, QuietChoice};
+pub use waiting::{Budgets, Preferences, Quiet, QuietChoice, RADIO_TAIL_S, WAKES_PER_HOUR};
 
 /// A text that does not have the form its type asks for.
 ///

@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Malformed, Profile, Urgency};
 
+/// How long a radio stays up after a packet, unless the configuration says otherwise, in seconds: about
+/// the tail of LTE and 5G (5 to 11.6 s).
+pub const RADIO_TAIL_S: u16 = 10;
+/// Wakes an hour that one registration may cause by what can wait, unless the configuration says
+/// otherwise: one in five minutes.
+pub const WAKES_PER_HOUR: u16 = 12;
+
 /// How long a message of each urgency may wait for company.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Budgets {

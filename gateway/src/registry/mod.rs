@@ -24,7 +24,7 @@ pub use pairing::{NotAnEndpoint, Origin, Security};
 use self::throttle::{Enrolments, Throttle};
 use crate::{
     clock::SharedClock,
-    model::{Device, DeviceId, Profile},
+    model::{Device, DeviceId, Preferences, Profile, QuietChoice},
     store::{Accounts, NotStored},
     transport::Notice,
 };
@@ -39,9 +39,14 @@ pub const MAX_NAME: usize = 64;
 /// How transports learn what the owner has changed. Called from any task; must not wait.
 pub type Notices = Box<dyn Fn(Notice) + Send + Sync>;
 
+/// How the planner learns that a device is to be treated differently, or is unpaired. Called from any
+/// task; must not wait.
+pub type Changes = Box<dyn Fn(DeviceId) + Send + Sync>;
+
 /// Devices and registrations, with the rules that hold for them.
 pub struct Registry {
     accounts: Accounts,
+    changes: Changes,
     clock: SharedClock,
     enrolments: Mutex<Enrolments>,
     notices: Notices,
@@ -98,6 +103,7 @@ impl Registry {
     pub fn new(accounts: Accounts, clock: SharedClock, origin: Origin, notices: Notices) -> Self {
         Self {
             accounts,
+            changes: Box::new(|_| ()),
             clock,
             enrolments: Mutex::default(),
             notices,
@@ -105,6 +111,12 @@ impl Registry {
             throttle: Mutex::default(),
             turn: Mutex::default(),
         }
+    }
+
+    /// Tells `changes` of every device that the planner is to treat differently.
+    #[must_use]
+    pub fn telling(self, changes: Changes) -> Self {
+        Self { changes, ..self }
     }
 
     /// Pairs a device that speaks the protocol of the room `transport`.
@@ -160,6 +172,38 @@ impl Registry {
         Ok(self.pairing(id, secret))
     }
 
+    /// What the owner has chosen for a device; `None` when it is not paired.
+    #[must_use]
+    pub fn preferences(&self, id: DeviceId) -> Option<Preferences> {
+        self.accounts.device(id).map(|_| self.accounts.preferences(id))
+    }
+
+    /// Changes what the owner has chosen for a device: each part that is given, `Some(None)` for what
+    /// the configuration says. In force at once.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchDevice`], or by the disk.
+    pub async fn prefer(
+        &self,
+        id: DeviceId,
+        profile: Option<Option<Profile>>,
+        quiet: Option<Option<QuietChoice>>,
+    ) -> Result<(), Refusal> {
+        let (chosen, commit) = {
+            let _turn = self.turn();
+            let known = self.preferences(id).ok_or(Refusal::NoSuchDevice(id))?;
+            let chosen = Preferences {
+                profile: profile.unwrap_or(known.profile),
+                quiet: quiet.unwrap_or(known.quiet),
+            };
+            (chosen, self.accounts.put_preferences(id, chosen)?)
+        };
+        commit.await?;
+        (self.changes)(id);
+        tracing::info!(device = %id, ?chosen, "device is treated differently");
+        Ok(())
+    }
+
     /// Unpairs a device. Its connection, registrations and waiting messages end at once.
     ///
     /// # Errors
@@ -171,6 +215,7 @@ impl Registry {
         };
         commit.await?;
         self.notify(Notice::Expelled(id));
+        (self.changes)(id);
         tracing::info!(device = %id, "device unpaired");
         Ok(())
     }

@@ -10,7 +10,9 @@ use super::{
     registers::{AccountUndo, Endpoint},
     state::{Core, State, Undo},
 };
-use crate::model::{AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session};
+use crate::model::{
+    AppToken, Device, DeviceId, EndpointToken, Preferences, Registration, RegistrationId, Session,
+};
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
 /// back when it could not be written.
@@ -48,7 +50,29 @@ impl Accounts {
         })
     }
 
-    /// Removes a device, its session, its registrations (their endpoints become tombstones) and
+    /// What the owner has chosen for a device.
+    #[must_use]
+    pub fn preferences(&self, device: DeviceId) -> Preferences {
+        self.0.lock().accounts.preferences(device).copied().unwrap_or_default()
+    }
+
+    /// Writes down what the owner has chosen for a device.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_preferences(&self, device: DeviceId, chosen: Preferences) -> Result<Commit, NotStored> {
+        let key = device_key(Space::Preferences, device);
+        let chosen = (!chosen.is_empty()).then_some(chosen);
+        let value = chosen.as_ref().map(|chosen| encode(&key, chosen)).transpose()?;
+        self.change(|state| {
+            if state.accounts.preferences(device) != chosen.as_ref() {
+                let undo = state.accounts.set_preferences(device, chosen);
+                write(state, undo, key, value);
+            }
+        })
+    }
+
+    /// Removes a device, its session and preferences, its registrations (their endpoints become tombstones) and
     /// their waiting messages, all in one batch. `None`: no such device.
     ///
     /// # Errors
@@ -60,6 +84,10 @@ impl Accounts {
         self.change(|state| {
             let undo = state.accounts.set_device(id, None);
             write(state, undo, device_key(Space::Device, id), None);
+            if state.accounts.preferences(id).is_some() {
+                let undo = state.accounts.set_preferences(id, None);
+                write(state, undo, device_key(Space::Preferences, id), None);
+            }
             if state.accounts.session(id).is_some() {
                 let undo = state.accounts.set_session(id, None);
                 write(state, undo, device_key(Space::Session, id), None);

@@ -89,6 +89,8 @@ enum Space {
     Message = b'm',
     /// + a name: see [`Meta`].
     Meta = b'x',
+    /// + device id (8 bytes): its [`crate::model::Preferences`].
+    Preferences = b'p',
     /// + a whole other key: its value, unreadable, as it was found.
     Quarantine = b'q',
     /// + endpoint token (20 bytes): a [`crate::model::Registration`].

@@ -137,7 +137,7 @@ impl Found {
     /// Takes in one key of the database.
     fn see(&mut self, key: &[u8], value: &[u8]) {
         let space = key.first().and_then(|first| {
-            [Space::Device, Space::Message, Space::Meta, Space::Quarantine]
+            [Space::Device, Space::Message, Space::Meta, Space::Preferences, Space::Quarantine]
                 .into_iter()
                 .chain([Space::Registration, Space::Session, Space::Tombstone])
                 .find(|space| *space as u8 == *first)
@@ -145,6 +145,7 @@ impl Found {
         let what = match space {
             Some(Space::Device) => "a device",
             Some(Space::Message) => "a push message",
+            Some(Space::Preferences) => "a device's preferences",
             Some(Space::Registration) => "a registration",
             Some(Space::Session) => "a session",
             Some(Space::Tombstone) => "a tombstone",

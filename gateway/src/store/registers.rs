@@ -9,7 +9,9 @@ use super::{
     Lookup, Space, device_key, endpoint_key,
     record::{self, Tombstone},
 };
-use crate::model::{AppToken, Device, DeviceId, EndpointToken, Registration, RegistrationId, Session};
+use crate::model::{
+    AppToken, Device, DeviceId, EndpointToken, Preferences, Registration, RegistrationId, Session,
+};
 
 /// All accounts.
 #[derive(Debug, Default)]
@@ -17,6 +19,7 @@ pub(super) struct Registers {
     pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
     endpoints: HashMap<EndpointToken, Endpoint>,
     names: HashMap<(DeviceId, AppToken), RegistrationId>,
+    preferences: BTreeMap<DeviceId, Preferences>,
     pub(super) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
     sessions: BTreeMap<DeviceId, Session>,
 }
@@ -33,6 +36,7 @@ pub(super) enum Endpoint {
 pub(super) enum AccountUndo {
     Device(DeviceId, Option<Arc<Device>>),
     Endpoint(EndpointToken, Option<Endpoint>),
+    Preferences(DeviceId, Option<Preferences>),
     Registration(RegistrationId, Option<Arc<Registration>>),
     Session(DeviceId, Option<Session>),
 }
@@ -56,6 +60,10 @@ impl Registers {
         self.registrations.get(&id)
     }
 
+    pub(super) fn preferences(&self, device: DeviceId) -> Option<&Preferences> {
+        self.preferences.get(&device)
+    }
+
     pub(super) fn session(&self, device: DeviceId) -> Option<&Session> {
         self.sessions.get(&device)
     }
@@ -70,6 +78,10 @@ impl Registers {
             None => self.endpoints.remove(&token),
         };
         AccountUndo::Endpoint(token, old)
+    }
+
+    pub(super) fn set_preferences(&mut self, device: DeviceId, chosen: Option<Preferences>) -> AccountUndo {
+        AccountUndo::Preferences(device, set(&mut self.preferences, device, chosen))
     }
 
     pub(super) fn set_registration(
@@ -98,6 +110,7 @@ impl Registers {
         match undo {
             AccountUndo::Device(id, old) => drop(self.set_device(id, old)),
             AccountUndo::Endpoint(token, old) => drop(self.set_endpoint(token, old)),
+            AccountUndo::Preferences(id, old) => drop(self.set_preferences(id, old)),
             AccountUndo::Registration(id, old) => drop(self.set_registration(id, old)),
             AccountUndo::Session(device, old) => drop(self.set_session(device, old)),
         }
@@ -109,6 +122,9 @@ impl Registers {
         if let Ok(id) = rest.try_into().map(u64::from_be_bytes).map(DeviceId) {
             if space == Space::Device as u8 {
                 return self.devices.get(&id).map(|device| record::encode(key, &**device));
+            }
+            if space == Space::Preferences as u8 {
+                return self.preferences.get(&id).map(|chosen| record::encode(key, chosen));
             }
             if space == Space::Session as u8 {
                 return self.sessions.get(&id).map(|session| record::encode(key, session));
@@ -143,6 +159,9 @@ impl Registers {
                 debug_assert_eq!(key, &*endpoint_key(space, &found.endpoint));
                 drop(self.set_endpoint(endpoint()?, Some(Endpoint::Live(found.id))));
                 drop(self.set_registration(found.id, Some(Arc::new(found))));
+            }
+            Space::Preferences => {
+                drop(self.set_preferences(device()?, Some(record::decode(key, value)?)));
             }
             Space::Session => drop(self.set_session(device()?, Some(record::decode(key, value)?))),
             Space::Tombstone => {

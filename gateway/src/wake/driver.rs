@@ -4,10 +4,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::planner::{Order, Planner};
+use super::{
+    Policy,
+    planner::{Order, Planner},
+};
 use crate::{
     clock::SharedClock,
-    model::{DeviceId, MessageId, Moment, Phase, PushMessage},
+    model::{DeviceId, MessageId, Moment, Phase, Preferences, PushMessage},
     store::{Arrival, Backlog, NotStored},
     telemetry::Telemetry,
     transport::{Consignment, Event, Item, Report, Transport, Turned},
@@ -20,6 +23,18 @@ const ROUND: usize = 256;
 /// Ids of messages that are over; [`crate::ack`] settles them.
 pub type Expired = Vec<MessageId>;
 
+/// What the owner wants: the rules of the house, and what was chosen for each device.
+pub struct Wishes {
+    /// Devices that are to be treated differently from now on, or are unpaired.
+    pub changed: mpsc::UnboundedReceiver<DeviceId>,
+    /// What was chosen for a device; `None` when it is not paired.
+    pub chosen: Box<dyn Fn(DeviceId) -> Option<Preferences> + Send + Sync>,
+    /// The devices that are there at the start.
+    pub devices: Vec<DeviceId>,
+    /// The rules.
+    pub policy: Policy,
+}
+
 /// Runs the planner.
 pub struct Driver {
     backlog: Backlog,
@@ -30,6 +45,7 @@ pub struct Driver {
     planner: Planner,
     telemetry: Arc<Telemetry>,
     transports: Vec<Arc<dyn Transport>>,
+    wishes: Wishes,
 }
 
 impl Driver {
@@ -42,9 +58,10 @@ impl Driver {
         clock: SharedClock,
         expired: mpsc::UnboundedSender<Expired>,
         telemetry: Arc<Telemetry>,
+        wishes: Wishes,
     ) -> Self {
-        let (fresh, planner) = (HashMap::new(), Planner::default());
-        Self { backlog, clock, expired, fresh, planner, telemetry, transports }
+        let planner = Planner::new(wishes.policy.settings(&Preferences::default()));
+        Self { backlog, clock, expired, fresh: HashMap::new(), planner, telemetry, transports, wishes }
     }
 
     /// Runs until `reports` ends: then every transport has gone.
@@ -53,9 +70,13 @@ impl Driver {
         for pending in self.backlog.restored() {
             self.planner.on_pending(now, &pending);
         }
+        for device in std::mem::take(&mut self.wishes.devices) {
+            self.heed(device);
+        }
         let mut arrivals = self.backlog.arrivals();
         loop {
             let now = self.clock.moment();
+            self.planner.on_local_time(now.instant, now.trusted.then(|| self.clock.second_of_day(now.wall)));
             self.give_orders(now);
             let pause = self.planner.next_wake().map(|at| at.saturating_duration_since(now.instant));
             tokio::select! {
@@ -64,6 +85,7 @@ impl Driver {
                     None => return,
                 },
                 Some(arrival) = arrivals.recv() => self.arrive(arrival),
+                Some(device) = self.wishes.changed.recv() => self.heed(device),
                 () = sleep(pause) => {}
             }
             for _ in 0..ROUND {
@@ -75,6 +97,14 @@ impl Driver {
                     break;
                 }
             }
+        }
+    }
+
+    /// A device is treated by what its owner has chosen.
+    fn heed(&mut self, device: DeviceId) {
+        match (self.wishes.chosen)(device) {
+            Some(chosen) => self.planner.configure(device, self.wishes.policy.settings(&chosen)),
+            None => self.planner.forget(device),
         }
     }
 

@@ -116,7 +116,8 @@ impl Line {
     }
 
     /// The device is unpaired: what it said and what was learnt of it ends with it.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn forget(&mut self, default: Settings) {
+        self.configure(default);
         (self.keep_alive, self.state) = (None, DeviceState::default());
     }
 

@@ -29,11 +29,15 @@ mod driver;
 mod gate;
 pub mod keep_alive;
 mod line;
+#[cfg(test)]
+mod optimum_tests;
 mod planner;
 mod settings;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting_tests;
 
-pub use driver::{Driver, Expired};
+pub use driver::{Driver, Expired, Wishes};
 pub use planner::{Order, Planner};
 pub use settings::{CAP, Policy, Settings, TAU};

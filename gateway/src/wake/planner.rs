@@ -66,7 +66,8 @@ impl Planner {
     /// A device is unpaired: nothing that was known of it is kept.
     pub fn forget(&mut self, device: DeviceId) {
         self.settings.remove(&device);
-        self.on_line(device, Line::forget);
+        let default = self.default;
+        self.on_line(device, |line| line.forget(default));
     }
 
     /// The longest silence that a device's network bears, as far as is known, or is now to be tried.

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use crate::model::{Budgets, Preferences, Profile, Quiet, QuietChoice};
+use crate::model::{Budgets, Preferences, Profile, Quiet, QuietChoice, RADIO_TAIL_S, WAKES_PER_HOUR};
 
-/// How long a radio stays up after a packet, unless the configuration says otherwise: about the tail
-/// of LTE and 5G (5 to 11.6 s).
-pub const TAU: Duration = Duration::from_secs(10);
-/// Wakes an hour that one registration may cause by what can wait, unless the configuration says
-/// otherwise: one in five minutes.
-pub const CAP: u16 = 12;
+/// See [`RADIO_TAIL_S`].
+pub const TAU: Duration = Duration::from_secs(RADIO_TAIL_S as u64);
+/// See [`WAKES_PER_HOUR`].
+pub const CAP: u16 = WAKES_PER_HOUR;
 
 /// What the planner goes by for one device.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,73 +13,84 @@ use crate::{
     transport::{Event, Joined, Parting, Pulse, Report, Turned, Window},
 };
 
-const PHONE: DeviceId = DeviceId(7);
-const WIDE: Window = Window { bytes: 100_000, messages: 100 };
+pub(super) const PHONE: DeviceId = DeviceId(7);
+pub(super) const WIDE: Window = Window { bytes: 100_000, messages: 100 };
 
-fn joined(window: Window) -> Event {
+pub(super) fn joined(window: Window) -> Event {
     let network = NetworkName::of(Ipv4Addr::LOCALHOST.into());
     Event::Joined(Joined { network, pulse: Pulse::Nobody, window })
 }
 
+/// A ping among the ids.
+pub(super) const PING: i64 = 0;
+
 /// A planner and a clock; reads like a schedule.
-struct World {
-    now: Instant,
-    planner: Planner,
-    start: Instant,
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) planner: Planner,
+    pub(super) start: Instant,
 }
 
 impl World {
     fn new() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "an Instant can only be made from another one")]
-        let start = Instant::now();
-        Self { now: start, planner: Planner::new(Settings::of_profile(Profile::Instant)), start }
+        Self::with(Settings::of_profile(Profile::Instant))
     }
 
-    fn at(&mut self, second: u64) -> &mut Self {
+    pub(super) fn with(settings: Settings) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can only be made from another one")]
+        let start = Instant::now();
+        Self { now: start, planner: Planner::new(settings), start }
+    }
+
+    pub(super) fn at(&mut self, second: u64) -> &mut Self {
         self.now = self.start + Duration::from_secs(second);
         self
     }
 
-    fn push_ttl(&mut self, id: u64, ttl: u64) -> &mut Self {
+    pub(super) fn push_as(&mut self, id: u64, urgency: Urgency, ttl: u64, registration: u64) -> &mut Self {
         self.planner.on_pending(
             self.now,
             &Pending {
                 device: PHONE,
                 expires: self.now + Duration::from_secs(ttl),
                 id: MessageId(id),
-                registration: RegistrationId(1),
+                registration: RegistrationId(registration),
                 size: 1000,
-                urgency: Urgency::Normal,
+                urgency,
                 volatile: ttl == 0,
             },
         );
         self
     }
 
+    fn push_ttl(&mut self, id: u64, ttl: u64) -> &mut Self {
+        self.push_as(id, Urgency::Normal, ttl, 1)
+    }
+
     fn push(&mut self, id: u64) -> &mut Self {
         self.push_ttl(id, 86_400)
     }
 
-    fn report(&mut self, event: Event) -> &mut Self {
+    pub(super) fn report(&mut self, event: Event) -> &mut Self {
         self.planner.on_report(&Report { at: self.now, device: PHONE, event });
         self
     }
 
-    fn joins(&mut self) -> &mut Self {
+    pub(super) fn joins(&mut self) -> &mut Self {
         self.report(joined(WIDE))
     }
 
-    fn acks(&mut self, ids: &[u64]) -> &mut Self {
+    pub(super) fn acks(&mut self, ids: &[u64]) -> &mut Self {
         self.report(Event::Acked(ids.iter().copied().map(MessageId).collect()))
     }
 
-    fn withdraw(&mut self, id: u64) -> &mut Self {
+    pub(super) fn withdraw(&mut self, id: u64) -> &mut Self {
         self.planner.on_withdrawn(PHONE, MessageId(id));
         self
     }
 
     /// What the planner orders now: delivered ids, a negative one for a redelivery; and expired ids.
-    fn orders(&mut self) -> (Vec<i64>, Vec<u64>) {
+    pub(super) fn orders(&mut self) -> (Vec<i64>, Vec<u64>) {
         let (mut delivered, mut expired) = (Vec::new(), Vec::new());
         for order in self.planner.on_timeout(self.now) {
             match order {
@@ -90,23 +101,23 @@ impl World {
                         if *again { -id } else { id }
                     }));
                 }
-                Order::Ping(_) => unreachable!("nobody asked for pings"),
+                Order::Ping(_) => delivered.push(PING),
                 Order::Expire(ids) => expired.extend(ids.iter().map(|id| id.0)),
             }
         }
         (delivered, expired)
     }
 
-    fn expect_wake(&mut self, ids: &[i64]) -> &mut Self {
+    pub(super) fn expect_wake(&mut self, ids: &[i64]) -> &mut Self {
         assert_eq!(self.orders(), (ids.to_vec(), vec![]));
         self
     }
 
-    fn expect_nothing(&mut self) -> &mut Self {
+    pub(super) fn expect_nothing(&mut self) -> &mut Self {
         self.expect_wake(&[])
     }
 
-    fn expect_expired(&mut self, ids: &[u64]) -> &mut Self {
+    pub(super) fn expect_expired(&mut self, ids: &[u64]) -> &mut Self {
         assert_eq!(self.orders(), (vec![], ids.to_vec()));
         self
     }

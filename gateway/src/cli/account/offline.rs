@@ -106,6 +106,7 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
         Request::Backup
         | Request::DeviceList
         | Request::DeviceRemove { .. }
+        | Request::DeviceSet { .. }
         | Request::RegistrationRemove { .. }
         | Request::Status => None,
     };

@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use super::*;
 use crate::{
     clock::{Clock as _, SystemClock},
-    config::{AutopushConfig, MissingTtl, MqttConfig, PublicConfig, WebConfig},
+    config::{AutopushConfig, MissingTtl, MqttConfig, PublicConfig, WakeConfig, WebConfig},
     console::{Pairing, Server, Status},
-    model::UnixTime,
+    model::{Budgets, Profile, UnixTime},
     registry::{Origin, Registry, Security},
     store::Store,
 };
@@ -36,6 +36,14 @@ fn config(state_dir: &Path) -> Config {
         state_dir: state_dir.to_owned(),
         trusted_proxies: Vec::new(),
         web: WebConfig { max_connections: 10, max_connections_per_source: 10 },
+        wake: WakeConfig {
+            balanced: Budgets::of_profile(Profile::Balanced),
+            max_wakes: None,
+            profile: Profile::Balanced,
+            quiet: None,
+            saver: Budgets::of_profile(Profile::Saver),
+            tail: std::time::Duration::from_secs(10),
+        },
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::Topic,
+    model::{Preferences, Profile, QuietChoice, Topic},
     store::record::{Flaw, MessageHead, Reserve, Tombstone, decode, decode_with, encode, encode_with},
 };
 
@@ -32,6 +32,10 @@ fn head() -> MessageHead<'static> {
 #[test]
 fn version_1_is_frozen() {
     let session = Session { filters: vec![("up/1/#".into(), 1)] };
+    let preferences = Preferences {
+        profile: Some(Profile::Saver),
+        quiet: Some(QuietChoice::Hours("22:00-07:00".parse().expect("hours"))),
+    };
     let tombstone = Tombstone { device: DeviceId(1), token: "token".parse().expect("a token"), at: START };
     let reserve = Reserve { limit: 1 << 20, newest: START };
     for (name, record, frozen) in [
@@ -50,6 +54,7 @@ fn version_1_is_frozen() {
             encode(b"r", &registration(1, 2)),
             "01fd973b70056170702032020102020202020202020202020202020202020202020207746f6b656e2d3200",
         ),
+        ("preferences", encode(b"p", &preferences), "01d4a7fb4401020100a80aa403"),
         ("session", encode(b"s", &session), "0192605a76010675702f312f2301"),
         ("tombstone", encode(b"t", &tombstone), "01b7d8666e0105746f6b656e80a0f1c2b134"),
         ("reserve", encode(b"x", &reserve), "01664acdaf80804080a0f1c2b134"),
