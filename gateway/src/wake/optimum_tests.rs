@@ -77,7 +77,7 @@ impl Trace {
 
     fn floor(&self, second: u64) -> Urgency {
         let said = self.contacts.iter().filter(|(at, _)| *at <= second).filter_map(|(_, floor)| *floor);
-        said.last().unwrap_or(Urgency::VeryLow)
+        said.next_back().unwrap_or(Urgency::VeryLow)
     }
 
     fn silence(&self) -> u64 {
