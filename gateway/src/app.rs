@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use crate::{
@@ -25,7 +25,12 @@ use crate::{
     store::{OpenError, Store},
     system::{self, ServiceState},
     telemetry::Telemetry,
-    transport::{Transport, mqtt, web::Stays},
+    transport::{
+        Transport,
+        autopush::{self, AutopushRoom},
+        mqtt,
+        web::{Hosted, Stays},
+    },
     wake,
 };
 
@@ -126,8 +131,18 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let (settled_in, settled) = mpsc::channel(REPORTS);
     let (expired_in, expired) = mpsc::unbounded_channel();
     let (stop_settling, settling_stopped) = watch::channel(false);
-    let room = room.open(Arc::clone(&registry) as _, reports_in, Arc::clone(&clock))?;
-    let transports: Vec<Arc<dyn Transport>> = vec![Arc::clone(&room) as _];
+    let room = room.open(Arc::clone(&registry) as _, reports_in.clone(), Arc::clone(&clock))?;
+    let mut transports: Vec<Arc<dyn Transport>> = vec![Arc::clone(&room) as _];
+    let mut hosted: Vec<Arc<dyn Hosted>> = vec![Arc::clone(&room) as _];
+    let mut guests = JoinSet::new();
+    if config.autopush.enabled {
+        let (directory, clock) = (Arc::clone(&registry) as _, Arc::clone(&clock));
+        let limits = autopush::Limits::default();
+        let room = AutopushRoom::open(base.clone(), directory, reports_in.clone(), clock, limits);
+        transports.push(Arc::clone(&room) as _);
+        hosted.push(Arc::clone(&room) as _);
+        guests.spawn(room.run(devices_stopped.clone()));
+    }
 
     let driver = wake::Driver::new(
         backlog,
@@ -163,7 +178,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
         },
         rate: admission::Rate { burst: config.limits.burst, per_second: config.limits.per_second },
         reception: ingress::Reception {
-            hosted: vec![Arc::clone(&room) as _],
+            hosted,
             stays: Stays::new(config.web.max_connections, config.web.max_connections_per_source),
             trial: config.public.url.is_none() && http.ip().is_loopback(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -218,6 +233,7 @@ async fn run(config: &Config) -> Result<(), RunError> {
         Some(died) => died,
         None => devices.await,
     };
+    while guests.join_next().await.is_some() {}
     // It would wait for the registry's end, which the room that it tells holds.
     telling.abort();
     let _ = stop_settling.send(true);

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::PoisonError, time::Duration};
 
 use super::{MAX_ENROLLED, Refusal, Registry, credentials, throttle::Charged};
 use crate::{
-    model::{AppToken, Device, DeviceId, NetworkName, Profile, Session},
+    model::{AppToken, Device, DeviceId, NetworkName, Profile, RegistrationId, Session},
     transport::{
         Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal, RegisterRequest,
         RegisteredAs,
@@ -12,6 +12,10 @@ use crate::{
 };
 
 impl Directory for Registry {
+    fn app_token(&self, registration: RegistrationId) -> Option<AppToken> {
+        self.accounts.registration(registration).map(|registration| registration.token.clone())
+    }
+
     fn enroll(&self, enrolment: Enrolment) -> Future<'_, Result<(), EnrolRefusal>> {
         Box::pin(self.put_enrolled(enrolment))
     }

@@ -4,13 +4,18 @@
 
 use std::{net::IpAddr, pin::Pin, time::Duration};
 
-use crate::model::{AppToken, DeviceId, NetworkName, Registration, Session, VapidKey};
+use crate::model::{AppToken, DeviceId, NetworkName, Registration, RegistrationId, Session, VapidKey};
 
 /// An answer that has to wait for the disk.
 pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
 
 /// Who is who. Reads answer at once from memory; writes answer when they are on disk.
 pub trait Directory: Send + Sync {
+    /// The distributor's name for an app, by the number of its registration.
+    fn app_token(&self, _registration: RegistrationId) -> Option<AppToken> {
+        None
+    }
+
     /// Writes down a client that has registered itself, by credentials that [`invite`](Self::invite)
     /// made for it. A room asks for nobody but [`Audience::Home`](super::web::Audience::Home).
     fn enroll(&self, _enrolment: Enrolment) -> Future<'_, Result<(), EnrolRefusal>> {

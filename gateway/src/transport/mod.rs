@@ -5,6 +5,7 @@
 //! whatever it learns goes back as data. [`hand_over`](Transport::hand_over) never waits: a room that
 //! cannot take a consignment turns it back, and the messages stay where they are safe.
 
+pub mod autopush;
 #[cfg(test)]
 mod battery;
 mod directory;

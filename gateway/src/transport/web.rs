@@ -282,13 +282,15 @@ pub async fn web_socket(upgrade: OnUpgrade, max_message: usize) -> Option<WebSoc
     // Small buffers: thousands of connections wait in silence, and what they say is short.
     let config = WebSocketConfig::default()
         .read_buffer_size(1024)
-        .write_buffer_size(0)
+        .write_buffer_size(WRITE_TOGETHER)
         .max_write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message));
     Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await)
 }
 
+/// Messages are written together up to this many bytes: one wake, few segments.
+const WRITE_TOGETHER: usize = 8 * 1024;
 /// What may wait to be written to one WebSocket: a window of messages with their frames.
 const WRITE_BUFFER: usize = 512 * 1024;
 

@@ -3,6 +3,7 @@
 mod drain;
 mod endpoint;
 mod framing;
+mod hosted;
 mod patience;
 
 use std::{
