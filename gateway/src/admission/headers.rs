@@ -86,6 +86,21 @@ pub(super) fn coding(headers: &HeaderMap) -> Result<Coding, Refusal> {
     })
 }
 
+/// Whether a body is said to be encrypted, with its parameters where its coding keeps them.
+pub(super) fn is_encrypted(headers: &HeaderMap) -> bool {
+    let names = |header: &HeaderName, wanted: &str| {
+        let lines = headers.get_all(header).iter().filter_map(|value| value.to_str().ok());
+        let mut parameters = lines.flat_map(|line| line.split([',', ';']));
+        parameters.any(|parameter| parameter_value(parameter, wanted).is_some_and(|value| !value.is_empty()))
+    };
+    let (salt, dh) = (names(&ENCRYPTION, "salt"), names(&CRYPTO_KEY, "dh"));
+    match headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes().to_ascii_lowercase()).as_deref() {
+        Some(b"aes128gcm") => !salt && !dh,
+        Some(b"aesgcm") => salt && dh,
+        Some(_) | None => false,
+    }
+}
+
 /// The value of a header that may be sent once.
 fn single<'h>(
     headers: &'h HeaderMap,

@@ -104,6 +104,30 @@ impl Admission {
         Self { missing_ttl: policy.missing_ttl, verifier: Verifier::new(Origin::new(&policy.origin)) }
     }
 
+    /// Judges one request as Autopush does: the body is encrypted and says how, and who names himself
+    /// must be who he says, also where nobody asks.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub fn admit_strictly(
+        &self,
+        request: Unchecked<'_>,
+        registration: Arc<Registration>,
+        now: Moment,
+    ) -> Result<Checked, Refusal> {
+        if registration.vapid.is_none() {
+            self.verifier.judge_if_sent(request.headers, now)?;
+        }
+        if !request.body.is_empty() && !headers::is_encrypted(request.headers) {
+            // Who it is comes first, here as there.
+            if let Some(bound) = &registration.vapid {
+                self.verifier.judge(request.headers, bound, now)?;
+            }
+            return Err(Refusal::EncryptionParameters);
+        }
+        self.admit(request, registration, now)
+    }
+
     /// Judges one request to the endpoint of `registration`.
     ///
     /// # Errors

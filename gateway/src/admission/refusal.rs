@@ -15,6 +15,11 @@ pub enum Refusal {
         "Content-Encoding, Crypto-Key and Encryption must be visible ASCII of at most 64, 1024 and 1024 characters, of which 320 are passed on (all but p256ecdsa)"
     )]
     CodingUnusable,
+    /// A body whose parameters are missing, or in the wrong place (draft-ietf-webpush-encryption-04, RFC 8291).
+    #[error(
+        "the body must be encrypted: send Content-Encoding: aes128gcm without salt and dh in headers, or aesgcm with Encryption: salt=… and Crypto-Key: dh=…"
+    )]
+    EncryptionParameters,
     /// RFC 8030 §5.4.
     #[error("Topic must be 1 to 32 characters of A-Z, a-z, 0-9, - and _")]
     TopicMalformed,

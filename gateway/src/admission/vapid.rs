@@ -58,6 +58,16 @@ impl Verifier {
         Self { origin, remembered: Mutex::new(vec![None; REMEMBERED].into_boxed_slice()) }
     }
 
+    /// Judges a credential by its own key, if there is one.
+    pub(super) fn judge_if_sent(&self, headers: &HeaderMap, now: Moment) -> Result<(), Refusal> {
+        let credential = match credential::find(headers) {
+            Err(Refusal::VapidAbsent) => return Ok(()),
+            found => found?,
+        };
+        let key: VapidKey = credential.key.parse().map_err(|_| Refusal::VapidKeyMalformed)?;
+        self.judge(headers, &key, now)
+    }
+
     /// Judges the credential of a request to an endpoint that is bound to `bound`.
     pub(super) fn judge(&self, headers: &HeaderMap, bound: &VapidKey, now: Moment) -> Result<(), Refusal> {
         let credential = credential::find(headers)?;

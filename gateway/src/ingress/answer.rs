@@ -7,6 +7,8 @@
 //! Errors carry a line of JSON for whoever reads the application server's log. What the owner reads
 //! is logged where the outcome arose.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
@@ -185,12 +187,39 @@ impl Answer {
     }
 
     fn body(&self) -> Bytes {
+        match self {
+            Self::Cancelled | Self::Preflight(_) | Self::Stored { .. } => Bytes::new(),
+            Self::About => Bytes::from_static(ABOUT.as_bytes()),
+            Self::Endpoint => Bytes::from_static(DISCOVERY.as_bytes()),
+            Self::Healthy => Bytes::from_static(b"ok\n"),
+            Self::BodyBroken
+            | Self::BodyTooSlow
+            | Self::CommitTooSlow
+            | Self::Crowded
+            | Self::EndpointGone
+            | Self::EndpointUnknown
+            | Self::MessageUnknown
+            | Self::MethodUnknown(_)
+            | Self::NotStored(_)
+            | Self::PathUnknown
+            | Self::Refused(_) => {
+                let wire = Wire { code: self.status().as_u16(), error: &self.message() };
+                // Strings and a number cannot fail to become JSON; an empty body says no less than the status.
+                serde_json::to_vec(&wire).unwrap_or_default().into()
+            }
+        }
+    }
+
+    /// What an error says, for whoever reads the application server's log; empty where there is none.
+    pub(super) fn message(&self) -> Cow<'static, str> {
         let error = match self {
-            Self::Cancelled | Self::Preflight(_) | Self::Stored { .. } => return Bytes::new(),
-            Self::About => return Bytes::from_static(ABOUT.as_bytes()),
-            Self::Endpoint => return Bytes::from_static(DISCOVERY.as_bytes()),
-            Self::Healthy => return Bytes::from_static(b"ok\n"),
-            Self::Refused(refusal) => &refusal.to_string(),
+            Self::About
+            | Self::Cancelled
+            | Self::Endpoint
+            | Self::Healthy
+            | Self::Preflight(_)
+            | Self::Stored { .. } => "",
+            Self::Refused(refusal) => return refusal.to_string().into(),
             Self::BodyBroken => "the body ended early or its chunks are malformed: send it whole",
             Self::BodyTooSlow => "the body did not arrive in time: send it again, faster",
             Self::CommitTooSlow => "the disk did not confirm the message in time: send it again later",
@@ -208,9 +237,7 @@ impl Answer {
             Self::NotStored(NotStored::Disk) => "the gateway cannot write to its disk: try again later",
             Self::PathUnknown => "there is nothing at this path: an endpoint is /p/ and 27 characters",
         };
-        let wire = Wire { code: self.status().as_u16(), error };
-        // Strings and a number cannot fail to become JSON; an empty body says no less than the status.
-        serde_json::to_vec(&wire).unwrap_or_default().into()
+        error.into()
     }
 }
 
@@ -226,6 +253,7 @@ fn refused(refusal: Refusal) -> StatusCode {
         Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::ClockUntrusted => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::CodingUnusable
+        | Refusal::EncryptionParameters
         | Refusal::TopicMalformed
         | Refusal::TopicRepeated
         | Refusal::TtlMalformed

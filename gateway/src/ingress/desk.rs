@@ -18,10 +18,13 @@ use super::{
 use crate::{
     admission::{Admission, Checked, MAX_BODY, Meter, Parts, Refusal, Unchecked},
     clock::SharedClock,
-    model::{EndpointToken, MessageToken, Phase, Registration, Ttl},
+    model::{EndpointToken, MessageToken, Moment, Phase, Registration, Ttl},
     store::{Lookup, NewPush, NotStored},
     telemetry::Telemetry,
 };
+
+/// How strictly a request is judged.
+type Admit = fn(&Admission, Unchecked<'_>, Arc<Registration>, Moment) -> Result<Checked, Refusal>;
 
 /// What every connection shares.
 #[derive(Debug)]
@@ -53,10 +56,17 @@ impl<Q: Queue> Desk<Q> {
             Route::Method(methods) => Answer::MethodUnknown(methods),
             Route::Preflight(methods) => Answer::Preflight(methods),
             Route::Push(endpoint) => match self.endpoint(&endpoint) {
-                Ok(registration) => self.push(registration, &head.headers, body).await,
+                Ok(registration) => self.push(registration, &head.headers, body, Admission::admit).await,
                 Err(answer) => answer,
             },
             Route::Unknown => Answer::PathUnknown,
+            Route::WebPush(endpoint) => match self.endpoint(&endpoint) {
+                Ok(registration) => {
+                    self.push(registration, &head.headers, body, Admission::admit_strictly).await
+                }
+                Err(answer) => answer,
+            },
+            Route::WebPushUnknown => Answer::EndpointUnknown,
         }
     }
 
@@ -70,7 +80,13 @@ impl<Q: Queue> Desk<Q> {
         }
     }
 
-    async fn push<B>(&self, registration: Arc<Registration>, headers: &HeaderMap, body: &mut B) -> Answer
+    async fn push<B>(
+        &self,
+        registration: Arc<Registration>,
+        headers: &HeaderMap,
+        body: &mut B,
+        admit: Admit,
+    ) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -80,7 +96,7 @@ impl<Q: Queue> Desk<Q> {
             self.telemetry.limited(id);
             return self.refuse(Answer::Limited(too_many));
         }
-        let answer = match self.check(registration, headers, body).await {
+        let answer = match self.check(registration, headers, body, admit).await {
             Ok(checked) => self.store(checked).await,
             Err(answer) => self.refuse(answer),
         };
@@ -96,6 +112,7 @@ impl<Q: Queue> Desk<Q> {
         registration: Arc<Registration>,
         headers: &HeaderMap,
         body: &mut B,
+        admit: Admit,
     ) -> Result<Checked, Answer>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -106,7 +123,7 @@ impl<Q: Queue> Desk<Q> {
             Unread::TooSlow => Answer::BodyTooSlow,
         })?;
         let request = Unchecked { body, headers };
-        self.admission.admit(request, registration, self.clock.moment()).map_err(Answer::Refused)
+        admit(&self.admission, request, registration, self.clock.moment()).map_err(Answer::Refused)
     }
 
     /// Queues a message and waits until it is safe.

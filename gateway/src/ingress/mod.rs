@@ -9,6 +9,7 @@
 //! knows who asks, `route` reads the path, `desk` serves (`body`, then admission, then `queue`), `answer` says how it ended.
 
 mod answer;
+mod autopush;
 mod body;
 mod desk;
 mod front;

@@ -23,11 +23,19 @@ pub(super) enum Route {
     Push(EndpointToken),
     /// No such path.
     Unknown,
+    /// `POST /wpush/v1/<token>`, or `v2`: an endpoint in Autopush's form. Which of the two it is means
+    /// nothing, because a registration may be given another key.
+    WebPush(EndpointToken),
+    /// Something else below `/wpush/`.
+    WebPushUnknown,
 }
 
 const ENDPOINT_METHODS: &str = "POST, PUT, GET, HEAD, OPTIONS";
 const MESSAGE_METHODS: &str = "DELETE, OPTIONS";
 const PAGE_METHODS: &str = "GET, HEAD";
+const WEB_PUSH_METHODS: &str = "POST, OPTIONS";
+/// Where endpoints in Autopush's form lie.
+pub(super) const WEB_PUSH: &str = "/wpush/";
 
 impl Route {
     /// Finds the route. A token that is not well-formed was never given out: the path is unknown.
@@ -38,6 +46,14 @@ impl Route {
                 Method::GET | Method::HEAD => Self::Discover(token),
                 Method::OPTIONS => Self::Preflight(ENDPOINT_METHODS),
                 _ => Self::Method(ENDPOINT_METHODS),
+            });
+        }
+        if let Some(rest) = path.strip_prefix(WEB_PUSH) {
+            let token = rest.strip_prefix("v1/").or_else(|| rest.strip_prefix("v2/")).unwrap_or(rest);
+            return token.parse().map_or(Self::WebPushUnknown, |token| match *method {
+                Method::POST => Self::WebPush(token),
+                Method::OPTIONS => Self::Preflight(WEB_PUSH_METHODS),
+                _ => Self::Method(WEB_PUSH_METHODS),
             });
         }
         if let Some(token) = path.strip_prefix("/m/") {
@@ -82,6 +98,16 @@ mod tests {
         let path = format!("/m/{MESSAGE}");
         assert_eq!(find(Method::DELETE, &path), Route::Cancel(MESSAGE));
         assert_eq!(find(Method::GET, &path), Route::Method(MESSAGE_METHODS));
+    }
+
+    #[test]
+    fn autopushs_paths_are_reserved() {
+        for path in ["/wpush/", "/wpush/v1/", "/wpush/v2/"] {
+            assert_eq!(find(Method::POST, &format!("{path}{ENDPOINT}")), Route::WebPush(ENDPOINT));
+            assert_eq!(find(Method::POST, path), Route::WebPushUnknown);
+        }
+        assert_eq!(find(Method::POST, &format!("/wpush/v3/{ENDPOINT}")), Route::WebPushUnknown);
+        assert_eq!(find(Method::GET, &format!("/wpush/v1/{ENDPOINT}")), Route::Method(WEB_PUSH_METHODS));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The public listener over real sockets, with a scripted store behind it.
 
+mod autopush;
 mod drain;
 mod endpoint;
 mod framing;
