@@ -71,8 +71,8 @@ impl Builder {
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Gateway {
         let setting = Setting::new(self);
-        let (child, public, mqtt) = setting.spawn(any_port(), any_port()).await;
-        Gateway { child: Some(child), mqtt, public, setting }
+        let (child, Ready { home, mqtt, public }) = setting.spawn(any_port(), any_port()).await;
+        Gateway { child: Some(child), home, mqtt, public, setting }
     }
 
     /// Starts it and waits until it has ended by itself, as it must with a configuration that it refuses.
@@ -148,7 +148,7 @@ impl Setting {
         self.home.path().join("log")
     }
 
-    async fn spawn(&self, public: SocketAddr, mqtt: SocketAddr) -> (Child, SocketAddr, SocketAddr) {
+    async fn spawn(&self, public: SocketAddr, mqtt: SocketAddr) -> (Child, Ready) {
         // A file, not a pipe: it can neither fill up nor be lost when the test panics.
         let log = File::options().append(true).create(true).open(self.log()).expect("the log is writable");
         let mut command = self.command(public, mqtt);
@@ -161,7 +161,7 @@ impl Setting {
         };
         // Keeps the pipe open and empty for as long as the process lives.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        (child, ready.0, ready.1)
+        (child, ready)
     }
 
     fn read_log(&self) -> String {
@@ -169,17 +169,31 @@ impl Setting {
     }
 }
 
-/// `ready public=http://127.0.0.1:8080 mqtt=mqtt://127.0.0.1:1883`, and whatever else there is to tell.
-fn parse_ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let words = line.strip_prefix("ready ")?;
-    let told = |name: &str| words.split(' ').find_map(|word| word.strip_prefix(name))?.parse().ok();
-    Some((told("public=http://")?, told("mqtt=mqtt://")?))
+/// Where a gateway says that it listens.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Ready {
+    home: Option<SocketAddr>,
+    mqtt: SocketAddr,
+    public: SocketAddr,
+}
+
+/// `ready public=http://127.0.0.1:8080 mqtt=mqtt://127.0.0.1:1883`, and more behind it, for example
+/// ` home=http://127.0.0.1:8081`.
+fn parse_ready(line: &str) -> Option<Ready> {
+    let (public, rest) = line.strip_prefix("ready public=http://")?.split_once(" mqtt=mqtt://")?;
+    // What an option adds to the line stands behind a space.
+    let mut words = rest.split(' ');
+    let mqtt = words.next()?.parse().ok()?;
+    let home = words.find_map(|word| word.strip_prefix("home=http://")?.parse().ok());
+    Some(Ready { home, mqtt, public: public.parse().ok()? })
 }
 
 /// A running gateway. It is killed when it goes out of scope, and its log printed if the test failed.
 #[derive(Debug)]
 pub struct Gateway {
     child: Option<Child>,
+    /// Where it listens for the owner's own network, if it does.
+    pub home: Option<SocketAddr>,
     /// Where it listens for devices.
     pub mqtt: SocketAddr,
     /// Where it listens for application servers.
@@ -288,7 +302,8 @@ impl Gateway {
     /// Starts it on the same ports after [`Self::kill9`] or [`Self::terminate`].
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "the gateway runs already");
-        let (child, public, mqtt) = self.setting.spawn(self.public, self.mqtt).await;
+        let (child, Ready { home, mqtt, public }) = self.setting.spawn(self.public, self.mqtt).await;
+        self.home = home;
         assert_eq!((public, mqtt), (self.public, self.mqtt), "it listens where it did before");
         self.child = Some(child);
     }
@@ -345,12 +360,11 @@ mod tests {
 
     #[test]
     fn the_ready_line_is_read() {
-        let ready = parse_ready("ready public=http://127.0.0.1:8080 mqtt=mqtt://[::1]:1883");
-        let expected = ("127.0.0.1:8080".parse().expect("valid"), "[::1]:1883".parse().expect("valid"));
-        assert_eq!(ready, Some(expected));
-        let more =
-            parse_ready("ready public=http://127.0.0.1:8080 mqtt=mqtt://[::1]:1883 mqtts=mqtts://[::1]:1");
-        assert_eq!(more, ready);
+        let (public, mqtt) = ("127.0.0.1:8080".parse().expect("valid"), "[::1]:1883".parse().expect("valid"));
+        let line = "ready public=http://127.0.0.1:8080 mqtt=mqtt://[::1]:1883";
+        assert_eq!(parse_ready(line), Some(Ready { home: None, mqtt, public }));
+        let home = parse_ready(&format!("{line} home=http://127.0.0.1:8081")).and_then(|ready| ready.home);
+        assert_eq!(home, "127.0.0.1:8081".parse().ok());
         assert_eq!(parse_ready("ready"), None);
     }
 }

@@ -57,7 +57,7 @@ fn error(answer: &Answer) -> Option<(StatusCode, u16)> {
         | Answer::Stored { .. } => return None,
         Answer::EndpointUnknown | Answer::MessageUnknown | Answer::PathUnknown => 102,
         Answer::EndpointGone => 106,
-        Answer::CommitTooSlow | Answer::Crowded | Answer::NotStored(_) => 201,
+        Answer::CommitTooSlow | Answer::Crowded | Answer::Limited(_) | Answer::NotStored(_) => 201,
         Answer::BodyBroken | Answer::BodyTooSlow | Answer::MethodUnknown(_) => 999,
         Answer::Refused(refusal) => return Some(refused(*refusal, answer.status())),
     };

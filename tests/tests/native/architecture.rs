@@ -107,8 +107,9 @@ fn complaint(rules: &Rules, file: &Path, imported: &[String]) -> Option<String> 
         return protocol_complaint(file, imported);
     }
     let allowed = rules.get(&here)?;
-    // From outside, transport is a door: its types and traits, not the rooms behind it.
-    let behind_the_door = there == "transport" && item.starts_with(char::is_lowercase) && item != "self";
+    // From outside, transport is a door, and `web` another one: types and traits, not the rooms behind.
+    let is_door = ["self", "web"].contains(&item);
+    let behind_the_door = there == "transport" && item.starts_with(char::is_lowercase) && !is_door;
     let whole = allowed.iter().any(|rule| rule == there) && !behind_the_door;
     let part = allowed.iter().find_map(|rule| rule.strip_prefix(there)?.strip_prefix("::"));
     let other_handle = part.is_some_and(|own| HANDLES.contains(&item) && item != own || item == "*");

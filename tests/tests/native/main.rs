@@ -6,6 +6,7 @@
 mod admission;
 mod architecture;
 mod authorization;
+mod autopush;
 mod backup;
 mod cli;
 mod crash;
