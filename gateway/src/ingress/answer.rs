@@ -198,6 +198,7 @@ impl Answer {
             | Self::Crowded
             | Self::EndpointGone
             | Self::EndpointUnknown
+            | Self::Limited(_)
             | Self::MessageUnknown
             | Self::MethodUnknown(_)
             | Self::NotStored(_)
