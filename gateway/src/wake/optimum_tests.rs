@@ -76,7 +76,7 @@ impl Trace {
     }
 
     fn floor(&self, second: u64) -> Urgency {
-        let said = self.contacts.iter().filter(|(at, _)| *at <= second).filter_map(|(_, floor)| *floor);
+        let mut said = self.contacts.iter().filter(|(at, _)| *at <= second).filter_map(|(_, floor)| *floor);
         said.next_back().unwrap_or(Urgency::VeryLow)
     }
 
