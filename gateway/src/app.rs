@@ -22,8 +22,8 @@ use crate::{
     ingress,
     model::{DeviceId, UnixTime},
     registry::{Origin, Registry, Security},
-    store::{OpenError, Store},
-    system::{self, ServiceState},
+    store::{Closer, OpenError, Store},
+    system::{self, ServiceState, Sockets, SocketsError, Vital},
     telemetry::Telemetry,
     transport::{
         Transport,
@@ -65,6 +65,9 @@ pub enum RunError {
     /// The system gave no runtime, no signal handler or no standard output.
     #[error("{0}")]
     System(#[from] io::Error),
+    /// What the service manager passed cannot be used: a mistake in a unit.
+    #[error("{0}")]
+    Sockets(#[from] SocketsError),
     /// The store did not open.
     #[error("{0}")]
     Store(#[from] OpenError),
@@ -75,14 +78,16 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub fn run_blocking(config: Config) -> Result<(), RunError> {
+    // Here, where there is but one thread.
+    let passed = Sockets::inherit()?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()?
-        .block_on(run(&config))
+        .block_on(run(&config, passed))
 }
 
-async fn run(config: &Config) -> Result<(), RunError> {
+async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     if let Err(error) = system::start_log(&config.log) {
         return Err(io::Error::other(error).into());
     }
@@ -94,7 +99,11 @@ async fn run(config: &Config) -> Result<(), RunError> {
     let telemetry = Arc::new(Telemetry::default());
 
     // Everything is bound before anything is served: a gateway that is half there answers nobody.
-    let public = ingress::Public::bind(config.public.listen).await.map_err(|error| RunError::Bind {
+    let public = match passed.take("public") {
+        Some(socket) => ingress::Public::from_std(socket),
+        None => ingress::Public::bind(config.public.listen).await,
+    };
+    let public = public.map_err(|error| RunError::Bind {
         address: config.public.listen,
         error,
         key: "public.listen",
@@ -107,12 +116,29 @@ async fn run(config: &Config) -> Result<(), RunError> {
         })?,
         None => public,
     };
-    let room = mqtt::MqttRoom::bind(&config.mqtt)?;
+    let sockets = mqtt::Passed {
+        plain: passed.take("mqtt"),
+        secure: config.mqtt.tls.as_ref().and_then(|_| passed.take("mqtts")),
+    };
+    let room = mqtt::MqttRoom::bind_rest(&config.mqtt, sockets)?;
+    for name in passed.rest() {
+        tracing::error!(
+            name,
+            "the service manager holds a socket that no setting asks for; what connects to it waits in vain: disable its socket unit, or set it up"
+        );
+    }
     let open_broker = config.open_broker.map(mqtt::BoundBroker::bind).transpose()?;
     let runtime_dir = std::env::var_os("RUNTIME_DIRECTORY");
     let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
 
     let (http, home, mqtt) = (public.local_addr()?, public.home_addr()?, room.local_addr());
+    for (key, said, is) in
+        [("public.listen", config.public.listen, http), ("transport.mqtt.listen", config.mqtt.listen, mqtt)]
+    {
+        if said.port() != 0 && said != is {
+            tracing::warn!(key, %said, %is, "the service manager's socket unit decides where to listen; change it there");
+        }
+    }
     let secure = room.secure_addr();
     let origin = origin(config, http, mqtt, secure.map(|address| (address, room.fingerprint())));
     let base = origin.url.clone();
@@ -166,6 +192,8 @@ async fn run(config: &Config) -> Result<(), RunError> {
             transports.iter().for_each(|transport| transport.tell(notice.clone()));
         }
     });
+    let watching = system::Watchdog::from_env()
+        .map(|watchdog| tokio::spawn(watchdog.feed(vitals(&telemetry, &closer, &room))));
     let mut devices = tokio::spawn(Arc::clone(&room).run(devices_stopped));
     let state = ingress::State {
         base,
@@ -223,6 +251,10 @@ async fn run(config: &Config) -> Result<(), RunError> {
     system::notify(ServiceState::Stopping);
     // In the order data flows, so that each room finds the next one still there.
     let _ = stop.send(true);
+    // The time that draining may take is the service manager's to watch.
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     ended(serving).await;
     ended(owning).await;
     if let Some(open_broker) = open_broker {
@@ -260,6 +292,34 @@ fn wishes(
         devices: registry.devices().into_iter().map(|(device, _)| device.id).collect(),
         policy: wake::Policy { balanced, cap: max_wakes, profile, quiet, saver, tau: tail },
     }
+}
+
+/// What could get stuck without the process noticing, and the questions that show that it has not.
+fn vitals(telemetry: &Arc<Telemetry>, closer: &Closer, room: &Arc<mqtt::MqttRoom>) -> Vec<Vital> {
+    let (telemetry, heart, room) = (Arc::clone(telemetry), closer.heart(), Arc::clone(room));
+    vec![
+        (
+            "planner",
+            Box::new(move || {
+                let telemetry = Arc::clone(&telemetry);
+                Box::pin(async move { telemetry.planner.ask().await })
+            }),
+        ),
+        (
+            "committer",
+            Box::new(move || {
+                let heart = heart.clone();
+                Box::pin(async move { heart.beat().await })
+            }),
+        ),
+        (
+            "router",
+            Box::new(move || {
+                let room = Arc::clone(&room);
+                Box::pin(async move { room.beat().await })
+            }),
+        ),
+    ]
 }
 
 /// Waits for a task; a panic in it was logged where it happened and must not end the draining.

@@ -1,4 +1,4 @@
-//! What the gateway says of itself: counters by phase, and the log.
+//! What the gateway says of itself: counters by phase, and signs of life.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use tokio::sync::{Notify, futures::Notified};
+
 use crate::model::{Phase, RegistrationId};
 
 /// Counts messages by phase since the start. Shared by all rooms.
@@ -15,6 +17,8 @@ use crate::model::{Phase, RegistrationId};
 pub struct Telemetry {
     /// Only those that were ever limited.
     limited: Mutex<BTreeMap<RegistrationId, u64>>,
+    /// The planner's sign of life.
+    pub planner: Pulse,
     phases: [AtomicU64; Phase::ALL.len()],
 }
 
@@ -45,5 +49,36 @@ impl Telemetry {
     #[must_use]
     pub fn counted(&self, phase: Phase) -> u64 {
         self.phases[phase as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// A loop that is asked whether it still goes round, by way of whatever it waits for anyway.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    answered: Notify,
+    asked: Notify,
+}
+
+impl Pulse {
+    /// The loop shows that it has come round.
+    pub fn answer(&self) {
+        self.answered.notify_waiters();
+    }
+
+    /// Resolves at the first answer after this call.
+    pub fn answered(&self) -> Notified<'_> {
+        self.answered.notified()
+    }
+
+    /// Asks the loop and waits for its answer.
+    pub async fn ask(&self) {
+        let answered = self.answered();
+        self.asked.notify_one();
+        answered.await;
+    }
+
+    /// For the loop: resolves when it is asked.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
     }
 }

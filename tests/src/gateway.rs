@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use nix::{sys::signal, unistd::Pid};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -28,6 +29,7 @@ pub struct Builder {
     args: Vec<String>,
     config: Option<String>,
     env: Vec<(String, String)>,
+    held: Option<Held>,
     state_dir: Option<PathBuf>,
     wrapper: Vec<String>,
 }
@@ -51,6 +53,14 @@ impl Builder {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Holds its sockets, as a service manager does: they stay open while it does not run.
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        let listen = || TcpListener::bind(any_port()).expect("a free port on loopback");
+        self.held = Some(Held { mqtt: listen(), public: listen() });
         self
     }
 
@@ -79,6 +89,27 @@ impl Builder {
     pub async fn run_to_exit(self) -> Output {
         let setting = Setting::new(self);
         within("the gateway ends by itself", foreign::finish(setting.command(any_port(), any_port()))).await
+    }
+}
+
+/// Sockets that outlive the process.
+#[derive(Debug)]
+struct Held {
+    mqtt: TcpListener,
+    public: TcpListener,
+}
+
+impl Held {
+    /// Passes them as sd_listen_fds(3) says, from descriptor 3 on.
+    fn pass(&self, command: &mut Command) {
+        let map = |socket: &TcpListener, child_fd| {
+            let parent_fd = socket.try_clone().expect("a socket can be cloned").into();
+            FdMapping { parent_fd, child_fd }
+        };
+        let mappings = vec![map(&self.mqtt, 3), map(&self.public, 4)];
+        command.as_std_mut().fd_mappings(mappings).expect("each has a number of its own");
+        // LISTEN_PID would be the child's, which nobody knows yet.
+        command.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "mqtt:public");
     }
 }
 
@@ -117,9 +148,16 @@ impl Setting {
             }
             None => Command::new(binary::gateway()),
         };
-        for name in
-            ["LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "RUST_LOG", "STATE_DIRECTORY", "WATCHDOG_USEC"]
-        {
+        for name in [
+            "JOURNAL_STREAM",
+            "LISTEN_FDNAMES",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "NOTIFY_SOCKET",
+            "RUST_LOG",
+            "STATE_DIRECTORY",
+            "WATCHDOG_USEC",
+        ] {
             command.env_remove(name);
         }
         command.env("HOME", self.home.path()).env("XDG_STATE_HOME", self.home.path().join("xdg"));
@@ -141,6 +179,10 @@ impl Setting {
         command.arg("run").args(self.global_args());
         command.args(["--public", &public.to_string(), "--mqtt", &mqtt.to_string()]);
         command.args(&self.builder.args);
+        command.envs(self.builder.env.iter().map(|(name, value)| (name, value)));
+        if let Some(held) = &self.builder.held {
+            held.pass(&mut command);
+        }
         command
     }
 
@@ -222,7 +264,14 @@ impl Gateway {
     #[expect(clippy::new_ret_no_self, reason = "Gateway::new().config(…).start() reads as a sentence")]
     #[must_use]
     pub fn new() -> Builder {
-        Builder { args: Vec::new(), config: None, env: Vec::new(), state_dir: None, wrapper: Vec::new() }
+        Builder {
+            args: Vec::new(),
+            config: None,
+            env: Vec::new(),
+            held: None,
+            state_dir: None,
+            wrapper: Vec::new(),
+        }
     }
 
     /// Runs the binary's command line against this gateway's state, whether it runs or not.

@@ -41,7 +41,11 @@ pub fn dispatch(
         None | Some(Command::Run(_)) => {
             let config = config()?;
             check::files(&config, &overrides)?;
-            app::run_blocking(config).map_err(|error| CliError::Failed(error.to_string()))
+            app::run_blocking(config).map_err(|error| match error {
+                // Starting again mends no unit.
+                app::RunError::Sockets(error) => CliError::Config(error.to_string()),
+                error => CliError::Failed(error.to_string()),
+            })
         }
         Some(Command::Device(command)) => account::device(&command, &config()?, out, terminal),
         Some(Command::Registration(command)) => account::registration(&command, &config()?, out, terminal),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     Meta, NotStored, Waiter, message_key,
@@ -68,6 +68,12 @@ impl Closer {
         self.wait().await;
     }
 
+    /// By which the committer can be asked for a sign of life.
+    #[must_use]
+    pub fn heart(&self) -> Heart {
+        Heart(Arc::clone(&self.core))
+    }
+
     /// Resolves when the committer has ended although nobody has closed the store: a bug. Nothing can be
     /// made safe any more; the process should end and be started again.
     pub async fn ended(&self) {
@@ -89,6 +95,24 @@ impl Closer {
 impl Drop for Closer {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Asks the committer for a sign of life.
+#[derive(Clone, Debug)]
+pub struct Heart(Arc<Core>);
+
+impl Heart {
+    /// Resolves when the committer has come round to its queue. A disk that fails is no reason not to:
+    /// it is probed, and a new process would find no better one. Nothing is written for it.
+    pub async fn beat(&self) {
+        let (beat, felt) = oneshot::channel();
+        self.0.lock().beats.push(beat);
+        self.0.work.notify_one();
+        if felt.await.is_err() {
+            // The committer has ended, of which the process hears by `Closer::ended`.
+            std::future::pending().await
+        }
     }
 }
 
@@ -115,7 +139,10 @@ fn run(core: &Core) {
     let mut pause = core.pace.probe;
     while let Some(mut state) = next(core) {
         if state.mode == Mode::Failed {
-            let waited = core.work.wait_timeout_while(state, pause, |state| state.mode == Mode::Failed);
+            // Whoever asks for a sign of life has the disk probed early: he asks more rarely than that.
+            let waited = core.work.wait_timeout_while(state, pause, |state| {
+                state.mode == Mode::Failed && state.beats.is_empty()
+            });
             drop(waited.unwrap_or_else(PoisonError::into_inner));
             pause = (pause * 2).min(Duration::from_secs(60));
             recovery::attempt(core);
@@ -135,6 +162,10 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
     let mut rested = false;
     loop {
         core.announce(&mut state);
+        for beat in state.beats.drain(..) {
+            // Who has asked may have lost patience.
+            beat.send(()).ok();
+        }
         if state.mode == Mode::Closing && (state.broken || !state.has_work()) {
             return None;
         }
@@ -156,7 +187,10 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
                 state = core
                     .work
                     .wait_while(state, |state| {
-                        !state.is_urgent() && !state.is_blocked() && state.deletions.is_empty()
+                        !state.is_urgent()
+                            && !state.is_blocked()
+                            && state.deletions.is_empty()
+                            && state.beats.is_empty()
                     })
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;

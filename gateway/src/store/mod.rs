@@ -66,7 +66,7 @@ use tokio::sync::oneshot;
 pub use accounts::Accounts;
 pub use archive::{Archive, BackupError, Contents, verify};
 pub use backlog::{Arrival, Backlog};
-pub use committer::Closer;
+pub use committer::{Closer, Heart};
 pub use intake::{Appended, Intake, NewPush};
 pub use ledger::Ledger;
 pub use restore::{RestoreError, restore};

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Arrival, NotStored, Waiter,
@@ -50,6 +50,8 @@ pub(super) struct Core {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) accounts: Registers,
+    /// Who waits for a sign of life of the committer.
+    pub(super) beats: Vec<oneshot::Sender<()>>,
     /// The last batch failed, and was not put right yet.
     pub(super) broken: bool,
     /// A batch is being written.

@@ -1,38 +1,107 @@
 //! Where the log goes: to the journal when systemd reads our standard error, else to standard error.
 
-use std::{io::IsTerminal, str::FromStr};
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+    str::FromStr,
+};
 
+use log::kv;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
-use tracing_subscriber::EnvFilter;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// The router logs each connection with its span; what the owner asks for stands behind it and wins.
 const QUIET: &str = "rumqttd=warn";
 
-/// Starts logging, once. `filter` is in the language of `tracing_subscriber::EnvFilter`; the journal
-/// takes its first plain level only and filters the rest itself.
+/// Starts logging, once. `filter` is in the language of `tracing_subscriber::EnvFilter`. In the journal
+/// each field of an event is a field of its own, so that `journalctl DEVICE=…` finds it.
 ///
 /// A log that cannot be started is no reason not to serve: the error is returned to be shown.
 ///
 /// # Errors
-/// A sentence, when the filter cannot be read or a log was started already.
+/// The filter is not one, or a log was started before.
 pub fn start_log(filter: &str) -> Result<(), String> {
     let parsed = EnvFilter::from_str(&format!("{QUIET},{filter}"))
         .map_err(|error| format!("log filter `{filter}`: {error}"))?;
     if connected_to_journal() {
-        // Without a tracing subscriber, tracing hands its events to `log`, which the journal takes.
-        let journal = JournalLog::new().map_err(|error| format!("journal: {error}"))?;
-        journal
-            .with_syslog_identifier("unifiedpush-gateway".into())
-            .install()
-            .map_err(|error| error.to_string())?;
-        let mut levels = filter.split(',').filter_map(|part| log::LevelFilter::from_str(part).ok());
-        log::set_max_level(levels.next_back().unwrap_or(log::LevelFilter::Info));
-        return Ok(());
+        // Without a journal's socket, standard error still leads to it, as plain lines.
+        if let Ok(journal) = JournalLog::new() {
+            let journal = Journal(journal.with_syslog_identifier("unifiedpush-gateway".into()));
+            return tracing_subscriber::registry()
+                .with(parsed)
+                .with(journal)
+                .try_init()
+                .map_err(|error| error.to_string());
+        }
     }
     tracing_subscriber::fmt()
         .with_env_filter(parsed)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .try_init()
         .map_err(|error| error.to_string())
+}
+
+/// Hands events to the journal with their fields, which `tracing`'s own way to `log` makes text of.
+struct Journal(JournalLog);
+
+impl<S: Subscriber> Layer<S> for Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut told = Told::default();
+        event.record(&mut told);
+        let metadata = event.metadata();
+        let fields: Vec<(&str, &str)> =
+            told.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let fields: &dyn kv::Source = &fields;
+        // Nobody can be told that the log cannot be written.
+        let _ = self.0.journal_send(
+            &log::Record::builder()
+                .level(level(*metadata.level()))
+                .target(metadata.target())
+                .module_path(metadata.module_path())
+                .file(metadata.file())
+                .line(metadata.line())
+                .key_values(fields)
+                .args(format_args!("{}", told.message))
+                .build(),
+        );
+    }
+}
+
+/// What an event says.
+#[derive(Debug, Default)]
+struct Told {
+    fields: Vec<(&'static str, String)>,
+    message: String,
+}
+
+impl Visit for Told {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let value = format!("{value:?}");
+        if field.name() == "message" {
+            self.message = value;
+        } else {
+            self.fields.push((field.name(), value));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+}
+
+fn level(level: Level) -> log::Level {
+    match level {
+        Level::ERROR => log::Level::Error,
+        Level::WARN => log::Level::Warn,
+        Level::INFO => log::Level::Info,
+        Level::DEBUG => log::Level::Debug,
+        Level::TRACE => log::Level::Trace,
+    }
 }

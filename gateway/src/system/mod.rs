@@ -2,9 +2,13 @@
 
 mod log;
 mod notify;
+mod sockets;
+mod watchdog;
 
 pub use log::start_log;
 pub use notify::{ServiceState, notify};
+pub use sockets::{Sockets, SocketsError};
+pub use watchdog::{Vital, Watchdog};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

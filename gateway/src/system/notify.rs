@@ -12,6 +12,8 @@ use std::{
 /// What the service manager is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ServiceState {
+    /// Every part has just shown a sign of life.
+    Alive,
     /// Recovered and listening.
     Ready,
     /// Draining.
@@ -27,6 +29,7 @@ pub fn notify(state: ServiceState) {
         None => SocketAddr::from_pathname(&path),
     };
     let text: &[u8] = match state {
+        ServiceState::Alive => b"WATCHDOG=1\n",
         ServiceState::Ready => b"READY=1\n",
         ServiceState::Stopping => b"STOPPING=1\n",
     };

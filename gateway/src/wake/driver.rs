@@ -86,6 +86,7 @@ impl Driver {
                 },
                 Some(arrival) = arrivals.recv() => self.arrive(arrival),
                 Some(device) = self.wishes.changed.recv() => self.heed(device),
+                () = self.telemetry.planner.asked() => self.telemetry.planner.answer(),
                 () = sleep(pause) => {}
             }
             for _ in 0..ROUND {

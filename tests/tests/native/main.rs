@@ -19,6 +19,7 @@ mod open_broker;
 mod process;
 mod registration;
 mod router;
+mod service;
 mod vapid;
 
 use harness::{Device, Gateway, Phone, Version};

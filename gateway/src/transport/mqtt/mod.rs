@@ -66,6 +66,15 @@ pub enum BindError {
     Tls(#[from] TlsError),
 }
 
+/// Sockets that listen already.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Without TLS.
+    pub plain: Option<TcpListener>,
+    /// With TLS.
+    pub secure: Option<TcpListener>,
+}
+
 type Listeners = Vec<(TcpListener, io::Security)>;
 
 /// A room that listens: connections queue up at its sockets until it runs.
@@ -192,11 +201,23 @@ impl MqttRoom {
     /// # Errors
     /// [`BindError`] when an address or the certificate cannot be used.
     pub fn bind(config: &MqttConfig) -> Result<BoundRoom, BindError> {
+        Self::bind_rest(config, Passed::default())
+    }
+
+    /// Listens where the settings say, but for what has been passed by the service manager.
+    ///
+    /// # Errors
+    /// [`BindError`] when an address or the certificate cannot be used.
+    pub fn bind_rest(config: &MqttConfig, passed: Passed) -> Result<BoundRoom, BindError> {
         let listen = |address: SocketAddr| {
             TcpListener::bind(address).map_err(|source| BindError::Listen { address, source })
         };
-        let secure = config.tls.as_ref().map(|tls| listen(tls.listen)).transpose()?;
-        BoundRoom::adopt(config, listen(config.listen)?, secure)
+        let secure = match (passed.secure, &config.tls) {
+            (None, Some(tls)) => Some(listen(tls.listen)?),
+            (passed, _) => passed,
+        };
+        let plain = passed.plain.map_or_else(|| listen(config.listen), Ok)?;
+        BoundRoom::adopt(config, plain, secure)
     }
 
     /// Reads the certificate's files again, whether they look changed or not. One that cannot be used is
@@ -211,6 +232,14 @@ impl MqttRoom {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Resolves when the router has shown that it still carries. A dead one never does: [`Self::run`]
+    /// tells of that.
+    pub async fn beat(&self) {
+        if self.post.beat().await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// Serves until `shutdown` becomes true; then says goodbye to every client and returns.

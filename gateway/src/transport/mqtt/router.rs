@@ -28,7 +28,10 @@ use rumqttd::{
 use tokio::sync::oneshot;
 
 use super::{config::WINDOW_MAX, seat::lock, wire::inbox};
-use crate::model::{DeviceId, MessageId};
+use crate::{
+    model::{DeviceId, MessageId},
+    telemetry::Pulse,
+};
 
 /// The least that a segment may hold.
 const SEGMENT_SIZE: usize = 1024;
@@ -41,6 +44,9 @@ const _: () = assert!((SEGMENTS - 1) * (SEGMENT_SIZE / TICKET) >= WINDOW_MAX as 
 const KNOCK_AGAIN: Duration = Duration::from_micros(500);
 /// Bytes of a message's number in a ticket.
 const NUMBER: usize = size_of::<u64>();
+
+/// Where the house hears itself through the router. No device's filter can match it.
+const PULSE: &str = "gateway/pulse";
 
 /// The router cannot be reached: its thread has died.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -88,6 +94,7 @@ enum Job {
 /// The house's own link into the router.
 pub(super) struct Post {
     jobs: mpsc::Sender<Job>,
+    pulse: Arc<Pulse>,
     tx: Arc<Mutex<LinkTx>>,
 }
 
@@ -102,14 +109,12 @@ impl Post {
             ..RouterConfig::default()
         };
         let router = Router::new(0, config).spawn();
-        let build = move |name: &str, filter: Option<String>| {
+        let build = move |name: &str, filter: String| {
             let (mut tx, rx, _) = LinkBuilder::new(name, router.clone()).build().map_err(|_| RouterDied)?;
-            if let Some(filter) = filter {
-                tx.subscribe(filter).map_err(|_| RouterDied)?;
-            }
+            tx.subscribe(filter).map_err(|_| RouterDied)?;
             Ok((tx, rx))
         };
-        let (tx, rx) = build("gateway", None)?;
+        let (tx, rx) = build("gateway", PULSE.to_owned())?;
         let tx = Arc::new(Mutex::new(tx));
         let (jobs, queue) = mpsc::channel();
         let post = Arc::clone(&tx);
@@ -121,7 +126,8 @@ impl Post {
                 }
             })
             .map_err(|_| RouterDied)?;
-        Ok((Self { jobs, tx }, Watch(rx)))
+        let pulse = Arc::new(Pulse::default());
+        Ok((Self { jobs, pulse: Arc::clone(&pulse), tx }, Watch { pulse, rx }))
     }
 
     /// A link for a device's connection, subscribed to its tickets. Links of one device are built
@@ -133,10 +139,21 @@ impl Post {
         Ok(Link { jobs: self.jobs.clone(), rx, tx: Some(tx) })
     }
 
+    /// Resolves when the router has carried something from the house to the house.
+    pub(super) async fn beat(&self) -> Result<(), RouterDied> {
+        let arrived = self.pulse.answered();
+        self.publish(PULSE.to_owned(), Vec::new())?;
+        arrived.await;
+        Ok(())
+    }
+
     /// Sends a ticket. Never waits.
     pub(super) fn send(&self, device: DeviceId, ids: &[MessageId]) -> Result<(), RouterDied> {
-        let ticket: Vec<u8> = ids.iter().flat_map(|id| id.0.to_be_bytes()).collect();
-        match lock(&self.tx).try_publish(topic(device), ticket) {
+        self.publish(topic(device), ids.iter().flat_map(|id| id.0.to_be_bytes()).collect())
+    }
+
+    fn publish(&self, topic: String, payload: Vec<u8>) -> Result<(), RouterDied> {
+        match lock(&self.tx).try_publish(topic, payload) {
             Ok(_) => Ok(()),
             // It is in the link's buffer all the same, and wants but a knock on the router's door.
             Err(LinkError::TrySend(TrySendError::Full(_))) => {
@@ -183,12 +200,12 @@ impl Post {
 
 fn work(
     job: Job,
-    build: &impl Fn(&str, Option<String>) -> Result<(LinkTx, LinkRx), RouterDied>,
+    build: &impl Fn(&str, String) -> Result<(LinkTx, LinkRx), RouterDied>,
     post: &Mutex<LinkTx>,
 ) {
     match job {
         Job::Build(device, answer) => {
-            let link = build(&device.to_string(), Some(inbox(device, "#")));
+            let link = build(&device.to_string(), inbox(device, "#"));
             // The connection may have gone meanwhile: then its link is left at once.
             if let Err(Ok((tx, _))) = answer.send(link) {
                 leave(tx);
@@ -213,14 +230,23 @@ fn leave(mut tx: LinkTx) {
     let _ = leaving.as_mut().poll(&mut Context::from_waker(Waker::noop()));
 }
 
-/// The link by which the router's death is noticed.
-pub(super) struct Watch(LinkRx);
+/// The link by which the router's life and death are noticed.
+pub(super) struct Watch {
+    pulse: Arc<Pulse>,
+    rx: LinkRx,
+}
 
 impl Watch {
     /// Returns when the router has died.
     pub(super) async fn died(&mut self) -> RouterDied {
-        while self.0.next().await.is_ok() {}
-        RouterDied
+        loop {
+            match self.rx.next().await {
+                Ok(Some(Notification::Forward(_))) => self.pulse.answer(),
+                Ok(Some(Notification::Unschedule)) if self.rx.wake().await.is_err() => return RouterDied,
+                Ok(_) => {}
+                Err(_) => return RouterDied,
+            }
+        }
     }
 }
 
@@ -296,6 +322,20 @@ mod tests {
         }
         post.send(DeviceId(9), &ids(&[1])).expect("sent");
         assert_eq!(soon(bystander.next()).await, Ok(ids(&[1])));
+    }
+
+    #[tokio::test]
+    async fn a_living_router_beats_as_often_as_it_is_asked() {
+        let (post, mut watch) = Post::start(10).expect("starts");
+        let watching = tokio::spawn(async move { watch.died().await });
+        // More than its segments hold, and more than it sends before it unschedules a link.
+        for _ in 0..500 {
+            assert_eq!(soon(post.beat()).await, Ok(()));
+        }
+        post.kill_router().await;
+        assert_eq!(soon(watching).await.expect("no panic"), RouterDied);
+        let nobody = tokio::time::timeout(Duration::from_millis(100), post.beat()).await;
+        assert_ne!(nobody, Ok(Ok(())), "a dead router has no pulse");
     }
 
     #[tokio::test]
