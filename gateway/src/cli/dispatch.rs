@@ -41,10 +41,14 @@ pub fn dispatch(
         None | Some(Command::Run(_)) => {
             let config = config()?;
             check::files(&config, &overrides)?;
-            app::run_blocking(config).map_err(|error| match error {
+            app::run_blocking(config).map_err(|error| {
+                let text = error.to_string();
                 // Starting again mends no unit.
-                app::RunError::Sockets(error) => CliError::Config(error.to_string()),
-                error => CliError::Failed(error.to_string()),
+                if matches!(error, app::RunError::Sockets(_)) {
+                    CliError::Config(text)
+                } else {
+                    CliError::Failed(text)
+                }
             })
         }
         Some(Command::Device(command)) => account::device(&command, &config()?, out, terminal),
