@@ -163,8 +163,9 @@ async fn hanging_is_noticed(thread: &str) {
     manager.expect("WATCHDOG=1").await;
 
     // What the service manager does about a starved watchdog.
-    let _hung = Hung::threads(gateway.pid(), thread).await;
-    gateway.kill9().await;
+    let hung = Hung::threads(gateway.pid(), thread).await;
+    // In this order: killed while it hangs, and only then let go, for a traced thread is not reaped.
+    tokio::join!(gateway.kill9(), async { hung.let_go() });
     gateway.start_again().await;
     within("it is fed again", async { while manager.hear().await != "READY=1" {} }).await;
     manager.expect("WATCHDOG=1").await;
