@@ -192,8 +192,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
             transports.iter().for_each(|transport| transport.tell(notice.clone()));
         }
     });
-    let watching = system::Watchdog::from_env()
-        .map(|watchdog| tokio::spawn(watchdog.feed(vitals(&telemetry, &closer, &room))));
+    let vitals = vitals(&telemetry, &closer, &room);
     let mut devices = tokio::spawn(Arc::clone(&room).run(devices_stopped));
     let state = ingress::State {
         base,
@@ -237,6 +236,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     let mut hangup = system::Hangup::catch()?;
     say(&ready)?;
     system::notify(ServiceState::Ready);
+    let watching = system::Watchdog::from_env().map(|watchdog| tokio::spawn(watchdog.feed(vitals)));
     tracing::info!("{ready}");
 
     let died = loop {
