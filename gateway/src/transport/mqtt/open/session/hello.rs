@@ -189,6 +189,7 @@ impl Session {
 fn refusal(version: Version, reason: ConnectReasonCode) -> Result<Packet, MqttError> {
     Ok(match version {
         Version::V3 => {
+            // 3.1.1 has few words.
             let code = if reason == ConnectReasonCode::ClientIdentifierNotValid {
                 ConnectReturnCode::IdentifierRejected
             } else if reason == ConnectReasonCode::ServerUnavailable {
