@@ -286,3 +286,14 @@ fn the_unacknowledged_costs_no_wake_of_its_own() {
     world.at(2).report(Event::Left(Parting::Lost)).expect_nothing().next_is(1 + DAY);
     world.at(500).joins().expect_wake(&[-1]);
 }
+
+#[test]
+fn a_contact_counts_however_late_it_is_heard_of() {
+    // A radio without a tail, and a report that was held up on its way.
+    for (tau, late) in [(0, 0), (10, 11)] {
+        let mut world = World::with(Settings { tau: Duration::from_secs(tau), ..Settings::default() });
+        world.at(0).joins().expect_nothing();
+        world.push_at(100, 1, Low).expect_nothing();
+        world.at(200).stirs().at(200 + late).expect_wake(&[1]);
+    }
+}
