@@ -21,6 +21,7 @@ mod registration;
 mod router;
 mod service;
 mod vapid;
+mod waiting;
 
 use harness::{Device, Gateway, Phone, Version};
 
