@@ -44,7 +44,7 @@ async fn measure(dir: &std::path::Path, in_flight: u64) {
     let dir = tempfile::tempdir_in(dir).expect("a directory is made");
     let clock = SystemClock::default();
     let Store { accounts, mut backlog, closer, intake, ledger, .. } =
-        Store::open(dir.path(), clock.moment()).expect("the store opens");
+        Store::open(dir.path(), |_| clock.moment()).expect("the store opens");
     let registration = Arc::new(registration());
     accounts.put_device(device()).expect("accepted").await.expect("written");
     accounts.put_registration((*registration).clone()).expect("accepted").await.expect("written");

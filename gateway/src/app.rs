@@ -20,7 +20,7 @@ use crate::{
     config::{Config, MissingTtl, WakeConfig},
     console::{self, Status},
     ingress,
-    model::{DeviceId, UnixTime},
+    model::DeviceId,
     registry::{Origin, Registry, Security},
     store::{Closer, OpenError, Store},
     system::{self, ServiceState, Sockets, SocketsError, Vital},
@@ -91,9 +91,12 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     if let Err(error) = system::start_log(&config.log) {
         return Err(io::Error::other(error).into());
     }
-    let clock = Arc::new(SystemClock::new(UnixTime::default()));
+    let clock = Arc::new(SystemClock::default());
     let Store { accounts, archive, backlog, closer, intake, ledger, newest } =
-        Store::open(&config.state_dir, clock.moment())?;
+        Store::open(&config.state_dir, |newest| {
+            clock.raise_floor(newest);
+            clock.moment()
+        })?;
     clock.raise_floor(newest);
     let clock: SharedClock = clock;
     let telemetry = Arc::new(Telemetry::default());

@@ -1,19 +1,32 @@
 //! The only reader of system time.
 //!
-//! Everything else takes a [`Moment`]. A Raspberry Pi has no battery clock and may wake up in the
-//! past, so the wall clock is believed only once it is later than both the newest time on disk and the
-//! month of the release.
+//! Everything else takes a [`Moment`]. A Raspberry Pi has no battery clock and may wake up in the past,
+//! or in any year at all; so the wall clock is believed only after [`Trust`] has judged it.
 
 use std::{
     fmt,
+    path::Path,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::model::{Moment, UnixTime};
+use crate::model::{LEAP_MS, Moment, UnixTime};
+
+/// systemd-timesyncd touches it whenever it has heard from a time server.
+const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+
+/// How long an answer about that file holds.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a wall clock that has leapt ahead must go on steadily before it is believed without any
+/// word from a time server: other time daemons leave no sign, but put a clock right within minutes.
+const STEADY: Duration = Duration::from_secs(3600);
+
+/// By how many milliseconds a steady clock may drift, or be nudged, while that is waited for.
+const NUDGE_MS: u64 = 60_000;
 
 /// Where "now" comes from: the system, or a test.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -34,22 +47,22 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub type SharedClock = Arc<dyn Clock>;
 
 /// The clocks of this machine.
-#[derive(Debug, Default)]
-pub struct SystemClock {
-    /// The newest wall time known to lie in the past, in ms: from the disk, or from the build.
-    floor: AtomicU64,
+#[derive(Debug)]
+pub struct SystemClock(Mutex<Trust>);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(Mutex::new(Trust::new()))
+    }
 }
 
 impl SystemClock {
-    /// A clock that distrusts every wall time before `floor` (the newest time found on disk).
-    #[must_use]
-    pub fn new(floor: UnixTime) -> Self {
-        Self { floor: AtomicU64::new(floor.0.max(build_time().0)) }
-    }
-
-    /// Raises the floor: called with the newest time on disk once the store is open.
-    pub fn raise_floor(&self, floor: UnixTime) {
-        self.floor.fetch_max(floor.0, Ordering::Relaxed);
+    /// Tells it the newest time on disk: every wall time before it is wrong, and one that is far beyond
+    /// it is doubtful.
+    pub fn raise_floor(&self, newest: UnixTime) {
+        let mut trust = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+        trust.raise_floor(newest, Instant::now());
     }
 }
 
@@ -57,9 +70,83 @@ impl Clock for SystemClock {
     fn moment(&self) -> Moment {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
         let (instant, system) = (Instant::now(), SystemTime::now());
-        let wall = UnixTime(millis(system.duration_since(UNIX_EPOCH).unwrap_or_default()));
-        Moment { instant, trusted: wall.0 >= self.floor.load(Ordering::Relaxed), wall }
+        let wall = unix_time(system);
+        let mut trust = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let trusted = trust.judge(instant, wall, || synchronized(Path::new(SYNCHRONIZED)));
+        Moment { instant, trusted, wall }
     }
+}
+
+/// When a time server was heard last, by the wall clock.
+fn synchronized(sign: &Path) -> Option<UnixTime> {
+    std::fs::metadata(sign).and_then(|found| found.modified()).ok().map(unix_time)
+}
+
+/// Whether the wall clock is to be believed.
+///
+/// It is, if a time server was heard while it showed about the same time. Without that word it must not
+/// be earlier than the newest time on disk or the month of the release, and not more than 28 days ahead
+/// of what it should be by the newest time that is known; or it must have stood there for an hour.
+#[derive(Debug)]
+struct Trust {
+    /// When the file was looked at, and what it said.
+    asked: Option<(Instant, Option<UnixTime>)>,
+    /// The newest wall time known to lie in the past.
+    floor: UnixTime,
+    /// A believed time, and when that was.
+    known: Option<(UnixTime, Instant)>,
+    /// A leap: where to, and when it was seen first.
+    leap: Option<(UnixTime, Instant)>,
+}
+
+impl Trust {
+    fn new() -> Self {
+        Self { asked: None, floor: build_time(), known: None, leap: None }
+    }
+
+    fn raise_floor(&mut self, newest: UnixTime, now: Instant) {
+        if newest == UnixTime::default() {
+            return;
+        }
+        self.floor = self.floor.max(newest);
+        // What was believed without it does not count.
+        self.known = Some((self.floor, now));
+    }
+
+    fn judge(&mut self, now: Instant, wall: UnixTime, ask: impl FnOnce() -> Option<UnixTime>) -> bool {
+        if wall >= self.floor {
+            let (known, since) = *self.known.get_or_insert((wall, now));
+            if wall.0 <= after(known, since, now).saturating_add(LEAP_MS) {
+                return true;
+            }
+        }
+        let asked = self.asked.filter(|(at, _)| now.saturating_duration_since(*at) < ASK_AGAIN);
+        let (_, heard) = *self.asked.insert(asked.unwrap_or_else(|| (now, ask())));
+        if heard.is_some_and(|heard| heard.0.abs_diff(wall.0) <= LEAP_MS) {
+            return true;
+        }
+        if wall < self.floor {
+            return false;
+        }
+        match self.leap {
+            Some((to, since)) if after(to, since, now).abs_diff(wall.0) <= NUDGE_MS => {
+                now.saturating_duration_since(since) >= STEADY
+            }
+            Some(_) | None => {
+                self.leap = Some((wall, now));
+                false
+            }
+        }
+    }
+}
+
+/// What a wall clock shows that has gone on from `wall` at `since`.
+fn after(wall: UnixTime, since: Instant, now: Instant) -> u64 {
+    wall.0.saturating_add(millis(now.saturating_duration_since(since)))
+}
+
+fn unix_time(system: SystemTime) -> UnixTime {
+    UnixTime(millis(system.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -75,8 +162,12 @@ fn build_time() -> UnixTime {
 /// A clock that stands still until it is told to move. For tests.
 #[derive(Debug)]
 pub struct ManualClock {
-    start: Moment,
     elapsed_ms: AtomicU64,
+    /// By how much the wall clock has jumped.
+    jumped_ms: AtomicI64,
+    start: Instant,
+    trusted: AtomicBool,
+    wall: UnixTime,
 }
 
 impl ManualClock {
@@ -84,23 +175,39 @@ impl ManualClock {
     #[must_use]
     pub fn new(wall: UnixTime) -> Self {
         #[expect(clippy::disallowed_methods, reason = "an Instant can only be made from another one")]
-        let instant = Instant::now();
-        Self { start: Moment { instant, trusted: true, wall }, elapsed_ms: AtomicU64::new(0) }
+        let start = Instant::now();
+        Self {
+            elapsed_ms: AtomicU64::new(0),
+            jumped_ms: AtomicI64::new(0),
+            start,
+            trusted: AtomicBool::new(true),
+            wall,
+        }
     }
 
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
         self.elapsed_ms.fetch_add(millis(by), Ordering::Relaxed);
     }
+
+    /// The wall clock jumps, by so many milliseconds, and is believed or not from now on.
+    pub fn jump(&self, by_ms: i64, trusted: bool) {
+        self.jumped_ms.fetch_add(by_ms, Ordering::Relaxed);
+        self.trusted.store(trusted, Ordering::Relaxed);
+    }
 }
 
 impl Clock for ManualClock {
     fn moment(&self) -> Moment {
         let elapsed = self.elapsed_ms.load(Ordering::Relaxed);
+        let wall = (self.wall.0 + elapsed).saturating_add_signed(self.jumped_ms.load(Ordering::Relaxed));
         Moment {
-            instant: self.start.instant + Duration::from_millis(elapsed),
-            trusted: self.start.trusted,
-            wall: UnixTime(self.start.wall.0 + elapsed),
+            instant: self.start + Duration::from_millis(elapsed),
+            trusted: self.trusted.load(Ordering::Relaxed),
+            wall: UnixTime(wall),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,13 @@ impl Builder {
         self
     }
 
+    /// Keeps its state below this directory.
+    #[must_use]
+    pub fn state_in(mut self, directory: &Path) -> Self {
+        self.state_dir = Some(directory.join("state"));
+        self
+    }
+
     /// Uses another gateway's state.
     #[must_use]
     pub fn state_of(mut self, other: &Gateway) -> Self {

@@ -13,7 +13,6 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::Config,
     console::{self, AskError, Reply},
-    model::UnixTime,
     store::{self, Contents, OpenError, Store},
 };
 
@@ -120,7 +119,7 @@ fn fill(file: &mut File, config: &Config) -> Result<(), CliError> {
         }
         let owner = fs::metadata(&config.state_dir).map_err(|error| other(&error))?.uid();
         account::own(&config.state_dir, owner)?;
-        match Store::open(&config.state_dir, SystemClock::new(UnixTime(0)).moment()) {
+        match Store::open(&config.state_dir, |_| SystemClock::default().moment()) {
             Ok(store) => return from_stopped(store, file).map_err(|error| other(&error)),
             Err(OpenError::InUse(_)) => std::thread::sleep(PAUSE),
             Err(error) => return Err(other(&error)),

@@ -19,7 +19,7 @@ pub use habit::{Habit, Learnt};
 pub use id::{DeviceId, MessageId, RegistrationId};
 pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};
 pub use registration::{AppToken, Registration};
-pub use time::{Moment, UnixTime};
+pub use time::{LEAP_MS, Moment, UnixTime};
 pub use vapid::VapidKey;
 pub use waiting::{Budgets, Preferences, Quiet, QuietChoice, RADIO_TAIL_S, WAKES_PER_HOUR};
 

@@ -16,6 +16,10 @@ impl UnixTime {
     }
 }
 
+/// 28 days in milliseconds: so far ahead of what is known a wall clock is doubtful, and so much it may
+/// move the newest time on disk at once.
+pub const LEAP_MS: u64 = 28 * 86_400_000;
+
 /// "Now", read once and handed down, so that one decision sees one time.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {

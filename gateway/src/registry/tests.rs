@@ -36,7 +36,7 @@ impl House {
 
     fn open_in(dir: tempfile::TempDir) -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        let store = Store::open(dir.path(), clock.moment()).expect("a store");
+        let store = Store::open(dir.path(), |_| clock.moment()).expect("a store");
         let Store { accounts, archive, backlog, closer, intake, ledger, newest: _ } = store;
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = notices.clone();

@@ -1,6 +1,9 @@
 //! What waits: told to the planner as it changes, and read for delivery.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -10,7 +13,7 @@ use super::{
     record::{self, Flaw, MessageHead},
     state::Core,
 };
-use crate::model::{DeviceId, MessageId, MessageToken, Pending, PushMessage};
+use crate::model::{DeviceId, MessageId, MessageToken, Moment, Pending, PushMessage};
 
 /// Reads what waits.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ impl Backlog {
     /// [`NotStored::Disk`] when it cannot be read now.
     pub fn load(&self, id: MessageId) -> Result<Option<Arc<PushMessage>>, NotStored> {
         let number = id.0;
-        let expires_ms = {
+        let (expires_ms, doubtful) = {
             let state = self.core.lock();
             if let Some(message) = state.volatile.get(&number) {
                 return Ok(Some(Arc::clone(message)));
@@ -65,7 +68,7 @@ impl Backlog {
             if let Some(message) = queued.or(flying) {
                 return Ok(Some(Arc::clone(message)));
             }
-            slot.expires_ms
+            (slot.expires_ms, if number < state.doubtful { state.seen } else { None })
         };
         let key = message_key(number);
         let value = self.core.disk.read(&key).map_err(|error| {
@@ -77,12 +80,26 @@ impl Backlog {
             return Ok(None);
         };
         match decode(&self.core, number, expires_ms, &value) {
-            Ok(message) => Ok(Some(Arc::new(message))),
+            Ok((mut message, trusted)) => {
+                if let Some(seen) = doubtful.filter(|_| trusted) {
+                    message.expires = message.expires.min(end(&message, seen));
+                    if message.expires <= seen.instant {
+                        self.expire(&message);
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(Arc::new(message)))
+            }
             Err(flaw) => {
                 self.set_aside(number, &value, flaw);
                 Ok(None)
             }
         }
+    }
+
+    /// Tells the store the time: what had to be kept without a clock to trust is judged by it.
+    pub fn observe(&self, now: Moment) {
+        self.core.lock().observe(now);
     }
 
     /// What waited on disk when the store was opened, in order of arrival. Can be taken once.
@@ -94,6 +111,19 @@ impl Backlog {
     #[must_use]
     pub fn token(&self, id: MessageId) -> MessageToken {
         self.core.seal.token(id)
+    }
+
+    /// Ends a message whose time was over before anybody could know.
+    fn expire(&self, message: &PushMessage) {
+        let number = message.id.0;
+        let mut state = self.core.lock();
+        if state.unwait(number).is_none() {
+            return;
+        }
+        state.deletions.push(number);
+        state.withdraw(message.device, number);
+        self.core.announce(&mut state);
+        self.core.work.notify_one();
     }
 
     /// A record that was whole when the store was opened has been damaged since.
@@ -114,10 +144,22 @@ impl Backlog {
     }
 }
 
-/// A message from its record.
-pub(super) fn decode(core: &Core, number: u64, expires_ms: u64, value: &[u8]) -> Result<PushMessage, Flaw> {
+/// When a message expires by the wall clock.
+fn end(message: &PushMessage, seen: Moment) -> Instant {
+    let ttl = u64::from(message.ttl.as_secs()) * 1000;
+    let left = message.accepted.0.saturating_add(ttl).saturating_sub(seen.wall.0);
+    seen.instant + Duration::from_millis(left.min(ttl))
+}
+
+/// A message from its record, and whether its time was told by a clock that was trusted.
+pub(super) fn decode(
+    core: &Core,
+    number: u64,
+    expires_ms: u64,
+    value: &[u8],
+) -> Result<(PushMessage, bool), Flaw> {
     let (head, body) = record::decode_with::<MessageHead<'_>>(&message_key(number), value)?;
-    Ok(PushMessage {
+    let message = PushMessage {
         accepted: head.accepted,
         body: Bytes::copy_from_slice(body),
         coding: head.coding.into_owned(),
@@ -128,5 +170,6 @@ pub(super) fn decode(core: &Core, number: u64, expires_ms: u64, value: &[u8]) ->
         topic: head.topic.map(std::borrow::Cow::into_owned),
         ttl: head.ttl,
         urgency: head.urgency,
-    })
+    };
+    Ok((message, head.trusted))
 }

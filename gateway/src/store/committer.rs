@@ -36,15 +36,18 @@ const HEAD_START: Duration = Duration::from_micros(100);
 /// How often room in the planner's channel is looked for, while there is none.
 const BLOCKED: Duration = Duration::from_millis(20);
 
+/// How long a failed disk is left alone at most: so much later than its mending messages are accepted again.
+const LONGEST_PROBE: Duration = Duration::from_secs(10);
+
 /// How old the newest time on disk may become, in ms: it rides with a batch once an hour.
-const RECORD_TIME_MS: u64 = 3_600_000;
+pub(super) const RECORD_TIME_MS: u64 = 3_600_000;
 
 /// The timers of the committer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// How long deletions wait for company.
     pub(super) linger: Duration,
-    /// How long a failed disk is left alone at first; the pause doubles up to a minute.
+    /// How long a failed disk is left alone at first; the pause doubles up to [`LONGEST_PROBE`].
     pub(super) probe: Duration,
 }
 
@@ -144,7 +147,7 @@ fn run(core: &Core) {
                 state.mode == Mode::Failed && state.beats.is_empty()
             });
             drop(waited.unwrap_or_else(PoisonError::into_inner));
-            pause = (pause * 2).min(Duration::from_secs(60));
+            pause = (pause * 2).min(LONGEST_PROBE);
             recovery::attempt(core);
             continue;
         }

@@ -59,7 +59,11 @@ impl Intake {
             return Err(NotStored::Disk);
         }
         let mut state = self.0.lock();
-        state.admit()?;
+        match state.admit() {
+            // It needs no disk, so long as its number was reserved.
+            Err(NotStored::Disk) if ttl == Ttl::ZERO && state.takes_volatile() => {}
+            admitted => admitted?,
+        }
         if state.accounts.registration(registration.id).is_none() {
             return Err(NotStored::Busy);
         }

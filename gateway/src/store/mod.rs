@@ -169,11 +169,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the database below `dir` and reads back what waits.
+    /// Opens or creates the database below `dir` and reads back what waits. `now` is asked once, with the
+    /// newest trusted time that was recorded (1970 if none was): whoever tells the time may doubt it.
     ///
     /// # Errors
     /// [`OpenError`], which names the file and the remedy.
-    pub fn open(dir: &Path, now: Moment) -> Result<Self, OpenError> {
+    pub fn open(dir: &Path, now: impl FnOnce(UnixTime) -> Moment) -> Result<Self, OpenError> {
         open::store(dir, now, committer::Pace::default())
     }
 }

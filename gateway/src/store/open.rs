@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Accounts, Archive, Backlog, FORMAT, Intake, Ledger, Meta, OpenError, Space, Store,
-    committer::{self, Pace},
+    committer::{self, Pace, RECORD_TIME_MS},
     disk::Disk,
     key,
     record::{self, Flaw, MessageHead, Reserve},
@@ -27,12 +27,22 @@ const SPARE_SHARE: u64 = 4;
 const SPARE_BYTES: u64 = 2 << 20;
 
 /// Opens or creates the store below `dir`.
-pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenError> {
+pub(super) fn store(
+    dir: &Path,
+    now: impl FnOnce(UnixTime) -> Moment,
+    pace: Pace,
+) -> Result<Store, OpenError> {
     let disk = Disk::open(dir)?;
     let path = disk.path();
     let failed = |error: io::Error| OpenError::Io(path.clone(), error.to_string());
+    let reserve = read_reserve(&disk).map_err(failed)?;
+    let newest = match &reserve {
+        Some((_, _, Ok(Reserve { newest, .. }))) => *newest,
+        Some((.., Err(_))) | None => UnixTime::default(),
+    };
+    let now = now(newest);
     let mut found = Found::new(now);
-    found.read_meta(&disk).map_err(failed)?;
+    found.read_meta(&disk, reserve).map_err(failed)?;
     if let Some(format) = found.format.filter(|format| *format > FORMAT) {
         disk.close();
         return Err(OpenError::Newer(path, format));
@@ -56,6 +66,8 @@ pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenEr
 
     let (arrivals, receiver) = mpsc::channel(ARRIVALS);
     let newest = found.state.newest;
+    // What was accepted on another word than this clock's is judged again when it can be.
+    found.state.doubtful = if now.trusted { 0 } else { found.state.next };
     let core = Arc::new(Core {
         arrivals,
         disk,
@@ -79,6 +91,17 @@ pub(super) fn store(dir: &Path, now: Moment, pace: Pace) -> Result<Store, OpenEr
 /// What cannot be read, what it should have been, and why it is not.
 type Odd = (Vec<u8>, &'static str, Option<Flaw>);
 
+/// A key, its value, and what that says.
+type ReadReserve = (sled::IVec, sled::IVec, Result<Reserve, Flaw>);
+
+fn read_reserve(disk: &Disk) -> io::Result<Option<ReadReserve>> {
+    let key = Meta::Reserve.key();
+    Ok(disk.read(&key)?.map(|value| {
+        let reserve = record::decode(&key, &value);
+        (key, value, reserve)
+    }))
+}
+
 /// What was found on disk.
 struct Found {
     format: Option<u32>,
@@ -97,7 +120,7 @@ impl Found {
     }
 
     /// Reads the format first: nothing else may be touched when it is a newer one.
-    fn read_meta(&mut self, disk: &Disk) -> io::Result<()> {
+    fn read_meta(&mut self, disk: &Disk, reserve: Option<ReadReserve>) -> io::Result<()> {
         let mut odd = Vec::new();
         let read = |meta: Meta| -> io::Result<Option<(sled::IVec, sled::IVec)>> {
             let key = meta.key();
@@ -115,8 +138,8 @@ impl Found {
                 Err(flaw) => odd.push((key, value, flaw)),
             }
         }
-        if let Some((key, value)) = read(Meta::Reserve)? {
-            match record::decode::<Reserve>(&key, &value) {
+        if let Some((key, value, reserve)) = reserve {
+            match reserve {
                 Ok(Reserve { limit, newest }) => {
                     (self.state.next, self.state.limit) = (limit, limit);
                     (self.state.newest, self.state.recorded) = (newest, newest);
@@ -168,7 +191,8 @@ impl Found {
         let number = key.get(1..).and_then(|rest| rest.try_into().ok()).map(u64::from_be_bytes);
         let number = number.ok_or(Flaw::Body)?;
         if head.trusted {
-            self.state.newest = self.state.newest.max(head.accepted);
+            // Whatever wrote it has recorded the time as well, if that was older than this.
+            self.state.trusted_at(head.accepted, RECORD_TIME_MS);
         }
         let left = remaining(head.ttl, head.accepted, head.trusted, self.now);
         let (registration, topic) = (head.registration, head.topic.map(std::borrow::Cow::into_owned));
@@ -246,7 +270,7 @@ impl Found {
 }
 
 /// How long a message may still wait: its TTL is counted down over a restart only by a clock that was
-/// trusted at both ends; the promise is kept rather than the deadline.
+/// trusted at both ends; the promise is kept rather than the deadline, until [`Backlog::load`] knows better.
 fn remaining(ttl: Ttl, accepted: UnixTime, trusted: bool, now: Moment) -> Duration {
     let ttl = Duration::from_secs(ttl.as_secs().into());
     if trusted && now.trusted {

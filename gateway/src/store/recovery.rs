@@ -164,7 +164,7 @@ fn wait_on(core: &Core, state: &mut State, number: u64, value: Option<&[u8]>) {
         return;
     };
     match value.map(|value| backlog::decode(core, number, slot.expires_ms, value)) {
-        Some(Ok(message)) => {
+        Some(Ok((message, _))) => {
             state.held.push_back(Arrival::Accepted { message: Arc::new(message), replaces: None });
         }
         Some(Err(_)) | None => {

@@ -19,7 +19,7 @@ use super::{
     registers::{AccountUndo, Registers},
     seal::Seal,
 };
-use crate::model::{DeviceId, MessageId, Moment, PushMessage, RegistrationId, Topic, UnixTime};
+use crate::model::{DeviceId, LEAP_MS, MessageId, Moment, PushMessage, RegistrationId, Topic, UnixTime};
 
 /// Bytes of bodies that may be queued for the disk.
 const QUEUE_BYTES: usize = 16 << 20;
@@ -58,6 +58,9 @@ pub(super) struct State {
     pub(super) busy: bool,
     /// Messages on disk that need not be there any more; their deletion rides with the next batch.
     pub(super) deletions: Vec<u64>,
+    /// Messages below this number were here when the store was opened by a clock that was not trusted:
+    /// their time may have come to an end without anybody noticing.
+    pub(super) doubtful: u64,
     /// What the committer is writing right now.
     pub(super) flying: BTreeMap<u64, Flying>,
     /// Arrivals that the planner may not see yet, or that its channel has no room for, in order.
@@ -74,6 +77,8 @@ pub(super) struct State {
     /// The newest trusted wall time on disk.
     pub(super) recorded: UnixTime,
     pub(super) repair: Repair,
+    /// The last moment whose wall time was trusted.
+    pub(super) seen: Option<Moment>,
     /// Which waiting message has a Topic.
     pub(super) topics: HashMap<(RegistrationId, Topic), u64>,
     /// Messages with TTL 0.
@@ -212,6 +217,11 @@ impl State {
         Ok(())
     }
 
+    /// Whether a message that needs no disk can be accepted while the disk has failed.
+    pub(super) fn takes_volatile(&self) -> bool {
+        self.mode == Mode::Failed && self.next < self.limit && self.held.len() < ARRIVALS
+    }
+
     /// Whether the committer has something to do at once.
     pub(super) fn is_urgent(&self) -> bool {
         let queue = &self.queue;
@@ -232,8 +242,16 @@ impl State {
     pub(super) fn observe(&mut self, now: Moment) {
         self.wall = now.wall;
         if now.trusted {
-            self.newest = self.newest.max(now.wall);
+            self.seen = Some(now);
+            self.trusted_at(now.wall, LEAP_MS);
         }
+    }
+
+    /// Notes a trusted wall time. Trust may have been misplaced, so that one reading moves the newest time
+    /// by `leap_ms` at most beyond the one on disk: it must not make every right time look old.
+    pub(super) fn trusted_at(&mut self, wall: UnixTime, leap_ms: u64) {
+        let bound = if self.recorded == UnixTime::default() { u64::MAX } else { self.recorded.0 + leap_ms };
+        self.newest = self.newest.max(UnixTime(wall.0.min(bound)));
     }
 
     /// A message waits from now on.

@@ -153,6 +153,7 @@ impl Driver {
     }
 
     fn deliver(&mut self, now: Moment, device: DeviceId, due: &[(MessageId, bool)]) {
+        self.backlog.observe(now);
         let mut items = Vec::with_capacity(due.len());
         for (&(id, redelivery), body) in due.iter().zip(self.bodies(due)) {
             match body {

@@ -11,6 +11,7 @@ mod backup;
 mod cli;
 mod crash;
 mod delivery;
+mod faults;
 mod hostile;
 mod idle;
 mod limits;
@@ -22,6 +23,7 @@ mod router;
 mod service;
 mod vapid;
 mod waiting;
+mod wear;
 
 use harness::{Device, Gateway, Phone, Version};
 

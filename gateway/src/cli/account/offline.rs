@@ -14,7 +14,6 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::{Certificate, Config},
     console::{self, AskError, Reply, Request},
-    model::UnixTime,
     registry::{Origin, Registry, Security},
     store::{OpenError, Store},
     transport::mqtt::Authority,
@@ -57,8 +56,11 @@ pub(super) fn ask_or_open_unless(
         {
             origin.security = Security::Tls { ca: Some(Authority::open(dir).map_err(failed)?.fingerprint()) };
         }
-        let clock = Arc::new(SystemClock::new(UnixTime(0)));
-        match Store::open(&config.state_dir, clock.moment()) {
+        let clock = Arc::new(SystemClock::default());
+        match Store::open(&config.state_dir, |newest| {
+            clock.raise_floor(newest);
+            clock.moment()
+        }) {
             Ok(store) => return execute(store, clock, origin, request),
             Err(error @ OpenError::InUse(_)) if weary() => return Err(failed(error)),
             Err(OpenError::InUse(_)) => {}

@@ -7,7 +7,7 @@ use crate::{
     clock::{Clock as _, SystemClock},
     config::{AutopushConfig, MissingTtl, MqttConfig, PublicConfig, WakeConfig, WebConfig},
     console::{Pairing, Server, Status},
-    model::{Budgets, Profile, UnixTime},
+    model::{Budgets, Profile},
     registry::{Origin, Registry, Security},
     store::Store,
 };
@@ -177,8 +177,8 @@ fn a_mistyped_directory_is_not_made() {
 fn a_store_that_somebody_holds_is_waited_for_but_not_for_ever() {
     let world = World::new();
     world.pair();
-    let clock = SystemClock::new(UnixTime(0));
-    let mut held = Some(Store::open(&world.config.state_dir, clock.moment()).expect("a store").closer);
+    let clock = SystemClock::default();
+    let mut held = Some(Store::open(&world.config.state_dir, |_| clock.moment()).expect("a store").closer);
     let mut asked = 0;
     let answer = offline::ask_or_open_unless(&world.config, Request::DeviceList, &mut || {
         asked += 1;
@@ -199,8 +199,8 @@ fn a_running_gateway_does_it_itself() {
     let world = World::new();
     world.pair();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let clock = std::sync::Arc::new(SystemClock::new(UnixTime(0)));
-    let store = Store::open(&world.config.state_dir, clock.moment()).expect("a store");
+    let clock = std::sync::Arc::new(SystemClock::default());
+    let store = Store::open(&world.config.state_dir, |_| clock.moment()).expect("a store");
     let origin = Origin {
         host: "running".to_owned(),
         port: 4711,

@@ -92,7 +92,7 @@ fn a_damaged_snapshot_is_moved_away() {
 #[test]
 fn a_second_process_is_told_so() {
     let world = World::new();
-    let second = Store::open(world.dir.path(), world.clock.moment());
+    let second = Store::open(world.dir.path(), |_| world.clock.moment());
     assert!(matches!(second, Err(OpenError::InUse(path)) if path == world.dir.path()));
 }
 
@@ -101,7 +101,7 @@ fn nobody_else_may_look_into_the_database() {
     let dir = tempfile::tempdir().expect("a directory is made");
     let state = dir.path().join("made/here");
     let clock = ManualClock::new(START);
-    let _store = Store::open(&state, clock.moment()).expect("the store opens");
+    let _store = Store::open(&state, |_| clock.moment()).expect("the store opens");
     for path in [&state, &state.join("db")] {
         let mode = std::fs::metadata(path).expect("it exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{}", path.display());
@@ -113,7 +113,7 @@ fn a_place_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().expect("a directory is made");
     let file = dir.path().join("file");
     std::fs::write(&file, b"").expect("written");
-    let error = Store::open(&file, ManualClock::new(START).moment()).expect_err("a file is no directory");
+    let error = Store::open(&file, |_| ManualClock::new(START).moment()).expect_err("a file is no directory");
     assert!(error.to_string().contains(&file.display().to_string()), "{error}");
 }
 
@@ -173,7 +173,7 @@ fn a_newer_format_is_left_alone() {
         db.insert(b"z-new-keyspace", b"value").expect("written");
         contents(db)
     });
-    let error = Store::open(dir.path(), clock.moment()).expect_err("it is a newer format");
+    let error = Store::open(dir.path(), |_| clock.moment()).expect_err("it is a newer format");
     assert!(matches!(error, OpenError::Newer(_, found) if found == FORMAT + 1), "{error}");
     assert_eq!(raw(dir.path(), contents), before);
 }

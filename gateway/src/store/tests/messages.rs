@@ -255,7 +255,7 @@ fn ttl_counts_down_over_a_restart_when_both_clocks_are_trusted() {
 
     // A clock that is not trusted ends nothing.
     let untrusted = Moment { trusted: false, ..now };
-    let mut store = Store::open(dir.path(), untrusted).expect("the store opens");
+    let mut store = Store::open(dir.path(), |_| untrusted).expect("the store opens");
     let left: Vec<_> = store.backlog.restored().iter().map(|pending| pending.expires - now.instant).collect();
     assert_eq!(left, [Duration::from_secs(60), Duration::from_secs(86_400)]);
 }
