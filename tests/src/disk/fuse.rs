@@ -15,7 +15,7 @@ use fuser::{
     ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use super::volume::{Fault, File, Loss, Node, Volume};
+use super::volume::{Fault, File, Loss, Node, PAGE, Volume};
 
 /// Nobody else changes this disk, so the kernel may remember names and sizes until it is unmounted.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -42,6 +42,12 @@ impl Mounted {
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The bytes that a card would have written so far, in whole pages; and how many syncs there were.
+    pub fn written(&self) -> (u64, u64) {
+        let volume = lock(&self.volume);
+        (volume.pages * PAGE as u64, volume.syncs)
     }
 
     /// From now on something is wrong with it; `None`: the cause is gone.

@@ -14,6 +14,9 @@ use super::random::Random;
 /// The number of the root directory.
 pub(super) const ROOT: u64 = 1;
 
+/// The least that a disk writes at a time, in bytes.
+pub(super) const PAGE: usize = 4096;
+
 /// What a power cut takes.
 #[derive(Clone, Debug)]
 pub enum Loss {
@@ -67,6 +70,14 @@ enum Change {
 }
 
 impl Change {
+    /// The pages that it touches.
+    fn pages(&self) -> std::ops::Range<usize> {
+        match self {
+            Self::Resize(_) => 0..0,
+            Self::Write(at, bytes) => at / PAGE..(at + bytes.len()).div_ceil(PAGE),
+        }
+    }
+
     fn apply(&self, data: &mut Vec<u8>) {
         match self {
             Self::Resize(size) => data.resize(*size, 0),
@@ -91,6 +102,10 @@ pub(super) struct Volume {
     nodes: BTreeMap<u64, Node>,
     /// Nothing is written any more.
     pub(super) off: bool,
+    /// Pages of [`PAGE`] bytes that syncs have made durable: what an SD card would have had to write.
+    pub(super) pages: u64,
+    /// Syncs that succeeded, of files and directories.
+    pub(super) syncs: u64,
 }
 
 impl Volume {
@@ -102,6 +117,8 @@ impl Volume {
             next: ROOT + 1,
             nodes: BTreeMap::from([(ROOT, root)]),
             off: false,
+            pages: 0,
+            syncs: 0,
         }
     }
 
@@ -175,9 +192,12 @@ impl Volume {
 
     /// fsync: of a file its content, of a directory its names.
     pub(super) fn sync(&mut self, number: u64) {
+        self.syncs += 1;
         match self.nodes.get_mut(&number) {
             Some(Node::Directory { durable, names }) => durable.clone_from(names),
             Some(Node::File(file)) => {
+                let pages: BTreeSet<usize> = file.unsynced.iter().flat_map(Change::pages).collect();
+                self.pages += pages.len() as u64;
                 for change in file.unsynced.drain(..) {
                     change.apply(&mut file.durable);
                 }
@@ -314,6 +334,21 @@ mod tests {
         volume.sync(db);
         volume.cut(&Loss::Unsynced);
         assert_eq!(content(&volume, "db"), Some(&b"safe\0\0\0\0later"[..]));
+    }
+
+    #[test]
+    fn a_disk_writes_whole_pages_and_each_once_a_sync() {
+        let mut volume = Volume::new();
+        let db = file(&mut volume, "db");
+        volume.write(db, 4000, b"0123456789");
+        volume.write(db, 4096 - 5, b"01234567890");
+        assert_eq!(volume.pages, 0, "nothing is written before a sync");
+        volume.sync(db);
+        assert_eq!(volume.pages, 2);
+        volume.write(db, 4096, b"x");
+        volume.sync(db);
+        volume.sync(db);
+        assert_eq!((volume.pages, volume.syncs), (3, 3));
     }
 
     #[test]

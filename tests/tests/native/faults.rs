@@ -14,7 +14,7 @@ use crate::{absent, bodies_until, phone, push};
 const RECOVERY: Duration = Duration::from_secs(15);
 
 /// `None`: this machine does not let us mount, and that was said.
-fn disk(test: &str, home: &tempfile::TempDir) -> Option<Mounted> {
+pub(crate) fn disk(test: &str, home: &tempfile::TempDir) -> Option<Mounted> {
     match Mounted::new(&home.path().join("disk")) {
         Ok(disk) => Some(disk),
         Err(error) => {
