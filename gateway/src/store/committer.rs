@@ -29,6 +29,10 @@ const BATCH_BYTES: usize = 256 << 10;
 /// again, and hold every copy (half a gigabyte for 70,000).
 pub(super) const BATCH_DELETIONS: usize = 256;
 
+/// Deletions that sled applies at a time. It writes a page of a dozen messages anew when most of them are
+/// gone, together with the page before it; from left to right there is little left of either.
+const SWEEP: usize = 16;
+
 /// How long the first message after a rest waits for its batch. Delivery has begun and needs the same few
 /// cores as the write: it goes first, and what a device acknowledges meanwhile is never written.
 const HEAD_START: Duration = Duration::from_micros(100);
@@ -288,6 +292,18 @@ impl State {
 }
 
 impl Job {
+    /// The deletions in small batches of neighbours, and then everything that belongs together.
+    fn batches(&self) -> Vec<sled::Batch> {
+        let mut deletions = self.deletions.clone();
+        deletions.sort_unstable();
+        let sweep = |numbers: &[u64]| {
+            let mut batch = sled::Batch::default();
+            numbers.iter().for_each(|number| batch.remove(message_key(*number)));
+            batch
+        };
+        deletions.chunks(SWEEP).map(sweep).chain(self.batch()).collect()
+    }
+
     fn batch(&self) -> Option<sled::Batch> {
         let mut batch = sled::Batch::default();
         let mut any = false;
@@ -296,9 +312,7 @@ impl Job {
             let value = message_record(&key, &insert.message, insert.trusted);
             batch.insert(key, value);
         }
-        for number in
-            self.deletions.iter().chain(self.inserts.iter().filter_map(|insert| insert.drops.as_ref()))
-        {
+        for number in self.inserts.iter().filter_map(|insert| insert.drops.as_ref()) {
             batch.remove(message_key(*number));
             any = true;
         }
@@ -336,7 +350,8 @@ fn message_record(key: &[u8], message: &PushMessage, trusted: bool) -> Vec<u8> {
 /// Writes a batch and answers those who wait for it.
 fn commit(core: &Core, job: Job) {
     // Answering a cancelled message may need no write at all.
-    let written = job.batch().map_or(Ok(()), |batch| core.disk.write(batch));
+    let batches = job.batches();
+    let written = if batches.is_empty() { Ok(()) } else { core.disk.write(batches) };
     let mut state = core.lock();
     state.busy = false;
     let (waiters, outcome) = match written {

@@ -140,16 +140,18 @@ impl Disk {
         self.scan(each)
     }
 
-    /// Makes a batch durable. After an error the database must not be written to again, but
-    /// [`reopen`](Self::reopen)ed.
-    pub(super) fn write(&self, batch: sled::Batch) -> io::Result<()> {
+    /// Makes batches durable, in this order and each atomic by itself, with one fdatasync. After an error the
+    /// database must not be written to again, but [`reopen`](Self::reopen)ed.
+    pub(super) fn write(&self, batches: impl IntoIterator<Item = sled::Batch>) -> io::Result<()> {
         let _quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         self.with(|files| {
             #[cfg(test)]
             drop(self.faults.gate.lock());
             #[cfg(test)]
             Faults::strike(&self.faults.write)?;
-            files.db.apply_batch(batch)?;
+            for batch in batches {
+                files.db.apply_batch(batch)?;
+            }
             files.db.flush()?;
             #[cfg(test)]
             Faults::strike(&self.faults.sync)?;

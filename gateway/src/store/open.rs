@@ -263,7 +263,7 @@ impl Found {
             }
         };
         if self.format.is_none() || self.token_key.is_none() || !self.odd.is_empty() {
-            disk.write(batch)?;
+            disk.write([batch])?;
         }
         Ok(token_key)
     }

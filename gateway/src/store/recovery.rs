@@ -134,7 +134,7 @@ fn put_right(core: &Core, repair: &Repair) -> std::io::Result<()> {
         }
         batch.remove(key);
     }
-    core.disk.write(batch)?;
+    core.disk.write([batch])?;
     let mut found = Vec::new();
     for number in &repair.revived {
         found.push((*number, core.disk.read(&message_key(*number))?));

@@ -85,7 +85,7 @@ fn a_backup_of_a_newer_format_is_refused() {
     let key = Meta::Format.key();
     let mut batch = sled::Batch::default();
     batch.insert(key.clone(), record::encode(&key, &(FORMAT + 1)));
-    world.core().disk.write(batch).expect("written");
+    world.core().disk.write([batch]).expect("written");
     world.archive.write(&mut std::fs::File::create(&file).expect("made")).expect("written");
     let error = restore(&place.path().join("state"), &file).expect_err("refused").to_string();
     assert!(error.contains(&format!("format {}", FORMAT + 1)), "{error}");

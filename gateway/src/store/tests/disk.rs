@@ -356,7 +356,7 @@ fn a_message_that_is_damaged_while_it_waits_is_set_aside() {
     world.accepted();
     let mut batch = sled::Batch::default();
     batch.insert(message_key(id.0), b"damaged");
-    world.core().disk.write(batch).expect("written");
+    world.core().disk.write([batch]).expect("written");
     assert_eq!(world.load(id), None);
     assert_eq!(world.withdrawn(), id);
     let (dir, _) = world.close();
