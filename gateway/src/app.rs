@@ -20,7 +20,7 @@ use crate::{
     config::{Config, MissingTtl, WakeConfig},
     console::{self, Status},
     ingress,
-    model::DeviceId,
+    model::{DeviceId, Habit},
     registry::{Origin, Registry, Security},
     store::{Closer, OpenError, Store},
     system::{self, ServiceState, Sockets, SocketsError, Vital},
@@ -179,7 +179,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         Arc::clone(&clock),
         expired_in,
         Arc::clone(&telemetry),
-        wishes(&config.wake, &registry, changed),
+        wishes(config, &registry, changed),
     );
     let planner = tokio::spawn(driver.run(settled));
     let settling = tokio::spawn(ack::run(
@@ -283,16 +283,18 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
 
 /// What the planner goes by: the configuration, and what was chosen for each device.
 fn wishes(
-    config: &WakeConfig,
+    config: &Config,
     registry: &Arc<Registry>,
     changed: mpsc::UnboundedReceiver<DeviceId>,
 ) -> wake::Wishes {
-    let WakeConfig { balanced, max_wakes, profile, quiet, saver, tail } = *config;
+    let WakeConfig { balanced, max_wakes, profile, quiet, saver, tail } = config.wake;
     let asked = Arc::clone(registry);
     wake::Wishes {
         changed,
         chosen: Box::new(move |device| asked.preferences(device)),
         devices: registry.devices().into_iter().map(|(device, _)| device.id).collect(),
+        max_keep_alive_s: config.mqtt.max_keep_alive_s.into(),
+        memory: Box::new(Habits(Arc::clone(registry))),
         policy: wake::Policy { balanced, cap: max_wakes, profile, quiet, saver, tau: tail },
     }
 }
@@ -323,6 +325,19 @@ fn vitals(telemetry: &Arc<Telemetry>, closer: &Closer, room: &Arc<mqtt::MqttRoom
             }),
         ),
     ]
+}
+
+/// The registry, as the learner of keep-alives sees it.
+struct Habits(Arc<Registry>);
+
+impl wake::keep_alive::Memory for Habits {
+    fn recall(&self, device: DeviceId) -> Habit {
+        self.0.habit(device)
+    }
+
+    fn remember(&self, device: DeviceId, habit: Habit) {
+        self.0.put_habit(device, habit);
+    }
 }
 
 /// Waits for a task; a panic in it was logged where it happened and must not end the draining.

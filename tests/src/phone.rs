@@ -35,7 +35,7 @@ impl Version {
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// CONNACK with success.
-    Connected { session_present: bool },
+    Connected { server_keep_alive: Option<u16>, session_present: bool },
     /// The connection ended, and how the client library put it.
     Lost(String),
     /// PUBACK, with its reason on 5.0.
@@ -90,6 +90,8 @@ pub struct Phone {
     client: Client,
     device: String,
     heard: mpsc::UnboundedReceiver<Heard>,
+    /// Server Keep Alive (5.0), seconds.
+    pub server_keep_alive: Option<u16>,
     /// Whether the gateway still had its session.
     pub session_present: bool,
     /// Heard, but not asked for yet.
@@ -128,15 +130,17 @@ impl Phone {
         let (speak, heard) = mpsc::unbounded_channel();
         let (client, task) = Client::connect(gateway.mqtt, device, version, clean, speak);
         let (device, stash) = (device.id.clone(), VecDeque::new());
-        let mut phone = Self { client, device, heard, session_present: false, stash, task };
-        let session_present = phone
+        let mut phone =
+            Self { client, device, heard, server_keep_alive: None, session_present: false, stash, task };
+        (phone.session_present, phone.server_keep_alive) = phone
             .hear("CONNACK", |heard| match heard {
-                Heard::Connected { session_present } => Some(Ok(*session_present)),
+                Heard::Connected { server_keep_alive, session_present } => {
+                    Some(Ok((*session_present, *server_keep_alive)))
+                }
                 Heard::Lost(how) | Heard::Refused(how) => Some(Err(how.clone())),
                 Heard::PubAck(_) | Heard::Push(_) | Heard::SubAck(_) => None,
             })
             .await?;
-        phone.session_present = session_present;
         Ok(phone)
     }
 
@@ -172,6 +176,18 @@ impl Phone {
         }
         serde_json::from_slice(&push.payload)
             .unwrap_or_else(|error| panic!("{name} is not JSON ({error}): {:?}", push.payload))
+    }
+
+    /// The next message on another topic of the inbox, if it has come by now.
+    pub fn control(&mut self, name: &str) -> Option<Value> {
+        let topic = format!("up/{}/inbox/{name}", self.device);
+        while let Ok(heard) = self.heard.try_recv() {
+            self.stash.push_back(heard);
+        }
+        let place =
+            self.stash.iter().position(|heard| matches!(heard, Heard::Push(push) if push.topic == topic))?;
+        let Some(Heard::Push(push)) = self.stash.remove(place) else { return None };
+        serde_json::from_slice(&push.payload).ok()
     }
 
     async fn expect(&mut self, what: &str, mut wanted: impl FnMut(&Push) -> Option<Push>) -> Push {

@@ -26,8 +26,8 @@ impl Directory for Registry {
         Some(Invitation { device: self.unused_device_id().ok()?, secret })
     }
 
-    fn keep_alive(&self, _: DeviceId, _: &NetworkName) -> Option<Duration> {
-        None
+    fn keep_alive(&self, device: DeviceId, network: &NetworkName) -> Option<Duration> {
+        Some(Duration::from_secs(self.accounts.habit(device).of(network).ask_s.into()))
     }
 
     /// The right secret is welcome however many wrong ones others have tried for the same device: only

@@ -24,7 +24,7 @@ pub use pairing::{NotAnEndpoint, Origin, Security};
 use self::throttle::{Enrolments, Throttle};
 use crate::{
     clock::SharedClock,
-    model::{Device, DeviceId, Preferences, Profile, QuietChoice},
+    model::{Device, DeviceId, Habit, Preferences, Profile, QuietChoice},
     store::{Accounts, NotStored},
     transport::Notice,
 };
@@ -170,6 +170,24 @@ impl Registry {
         self.notify(Notice::Expelled(id));
         tracing::info!(device = %id, "device has a new secret");
         Ok(self.pairing(id, secret))
+    }
+
+    /// What was learnt of a device's networks.
+    #[must_use]
+    pub fn habit(&self, id: DeviceId) -> Habit {
+        self.accounts.habit(id)
+    }
+
+    /// Writes down what was learnt of a device's networks, unless it is paired no longer. Does not wait
+    /// for the disk: what is lost is learnt again.
+    pub fn put_habit(&self, id: DeviceId, habit: Habit) {
+        let _turn = self.turn();
+        if self.accounts.device(id).is_none() {
+            return;
+        }
+        if let Err(error) = self.accounts.put_habit(id, habit) {
+            tracing::warn!(device = %id, %error, "what was learnt of a device's networks is not written down");
+        }
     }
 
     /// What the owner has chosen for a device; `None` when it is not paired.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use super::*;
 use crate::{
     clock::{Clock as _, ManualClock},
-    model::{AppToken, Session, UnixTime, VapidKey},
+    model::{AppToken, Learnt, NetworkName, Session, UnixTime, VapidKey},
     store::{Closer, Lookup, Store},
     transport::{Directory, Login, RegisterRefusal, RegisterRequest, RegisteredAs},
 };
@@ -98,6 +98,28 @@ fn key(byte: u8) -> VapidKey {
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 
+/// A network whose limit is known.
+fn settled() -> Habit {
+    let mut habit = Habit::default();
+    let learnt = Learnt { ask_s: 427, borne_s: 427, settled: true, ..Learnt::default() };
+    habit.learn(NetworkName::of(HOME), learnt);
+    habit
+}
+
+#[tokio::test]
+async fn what_a_network_bears_is_known_after_a_restart() {
+    let house = House::open();
+    let (device, _) = house.pair().await;
+    let asked = |house: &House, source: IpAddr| {
+        house.registry.keep_alive(device, &NetworkName::of(source)).map(|asked| asked.as_secs())
+    };
+    assert_eq!(asked(&house, HOME), Some(Learnt::FIRST_S.into()));
+    house.registry.put_habit(device, settled());
+    let house = house.restart().await;
+    assert_eq!(asked(&house, HOME), Some(427));
+    assert_eq!(asked(&house, IpAddr::from([10, 9, 8, 7])), Some(Learnt::FIRST_S.into()), "elsewhere");
+}
+
 #[tokio::test]
 async fn a_paired_device_is_welcome_and_nobody_else() {
     let house = House::open();
@@ -155,7 +177,11 @@ async fn a_removed_device_leaves_nothing_but_tombstones() {
     let house = House::open();
     let (device, secret) = house.pair().await;
     let gone = house.register(device, "mail").await;
+    house.registry.put_habit(device, settled());
+    assert_eq!(house.registry.habit(device), settled());
     house.registry.remove_device(device).await.expect("removed");
+    house.registry.put_habit(device, settled());
+    assert_eq!(house.registry.habit(device), Habit::default(), "neither then nor later");
     assert_eq!(house.heard(), [Notice::Expelled(device)]);
     assert_eq!(house.login(device, &secret, HOME), Login::Refused);
     assert!(house.registry.devices().is_empty() && house.registry.registrations().is_empty());

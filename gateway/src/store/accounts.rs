@@ -11,7 +11,7 @@ use super::{
     state::{Core, State, Undo},
 };
 use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Preferences, Registration, RegistrationId, Session,
+    AppToken, Device, DeviceId, EndpointToken, Habit, Preferences, Registration, RegistrationId, Session,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -50,6 +50,27 @@ impl Accounts {
         })
     }
 
+    /// What was learnt of a device's networks.
+    #[must_use]
+    pub fn habit(&self, device: DeviceId) -> Habit {
+        self.0.lock().accounts.habit(device).cloned().unwrap_or_default()
+    }
+
+    /// Writes down what was learnt of a device's networks.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_habit(&self, device: DeviceId, habit: Habit) -> Result<Commit, NotStored> {
+        let key = device_key(Space::Habit, device);
+        let value = encode(&key, &habit)?;
+        self.change(|state| {
+            if state.accounts.habit(device) != Some(&habit) {
+                let undo = state.accounts.set_habit(device, Some(habit));
+                write(state, undo, key, Some(value));
+            }
+        })
+    }
+
     /// What the owner has chosen for a device.
     #[must_use]
     pub fn preferences(&self, device: DeviceId) -> Preferences {
@@ -72,7 +93,7 @@ impl Accounts {
         })
     }
 
-    /// Removes a device, its session and preferences, its registrations (their endpoints become tombstones) and
+    /// Removes a device, its session, preferences and habit, its registrations (their endpoints become tombstones) and
     /// their waiting messages, all in one batch. `None`: no such device.
     ///
     /// # Errors
@@ -84,6 +105,10 @@ impl Accounts {
         self.change(|state| {
             let undo = state.accounts.set_device(id, None);
             write(state, undo, device_key(Space::Device, id), None);
+            if state.accounts.habit(id).is_some() {
+                let undo = state.accounts.set_habit(id, None);
+                write(state, undo, device_key(Space::Habit, id), None);
+            }
             if state.accounts.preferences(id).is_some() {
                 let undo = state.accounts.set_preferences(id, None);
                 write(state, undo, device_key(Space::Preferences, id), None);

@@ -85,6 +85,8 @@ const MAX_RECORD: usize = 6 * 1024;
 enum Space {
     /// + device id (8 bytes): a [`crate::model::Device`].
     Device = b'd',
+    /// + device id (8 bytes): a [`crate::model::Habit`].
+    Habit = b'h',
     /// + message number (8 bytes): [`record::MessageHead`], then the body.
     Message = b'm',
     /// + a name: see [`Meta`].

@@ -160,13 +160,14 @@ impl Found {
     /// Takes in one key of the database.
     fn see(&mut self, key: &[u8], value: &[u8]) {
         let space = key.first().and_then(|first| {
-            [Space::Device, Space::Message, Space::Meta, Space::Preferences, Space::Quarantine]
+            [Space::Device, Space::Habit, Space::Message, Space::Meta, Space::Preferences, Space::Quarantine]
                 .into_iter()
                 .chain([Space::Registration, Space::Session, Space::Tombstone])
                 .find(|space| *space as u8 == *first)
         });
         let what = match space {
             Some(Space::Device) => "a device",
+            Some(Space::Habit) => "what was learnt of a device",
             Some(Space::Message) => "a push message",
             Some(Space::Preferences) => "a device's preferences",
             Some(Space::Registration) => "a registration",

@@ -10,7 +10,7 @@ use super::{
     record::{self, Tombstone},
 };
 use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Preferences, Registration, RegistrationId, Session,
+    AppToken, Device, DeviceId, EndpointToken, Habit, Preferences, Registration, RegistrationId, Session,
 };
 
 /// All accounts.
@@ -18,6 +18,7 @@ use crate::model::{
 pub(super) struct Registers {
     pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
     endpoints: HashMap<EndpointToken, Endpoint>,
+    habits: BTreeMap<DeviceId, Habit>,
     names: HashMap<(DeviceId, AppToken), RegistrationId>,
     preferences: BTreeMap<DeviceId, Preferences>,
     pub(super) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
@@ -36,6 +37,7 @@ pub(super) enum Endpoint {
 pub(super) enum AccountUndo {
     Device(DeviceId, Option<Arc<Device>>),
     Endpoint(EndpointToken, Option<Endpoint>),
+    Habit(DeviceId, Option<Habit>),
     Preferences(DeviceId, Option<Preferences>),
     Registration(RegistrationId, Option<Arc<Registration>>),
     Session(DeviceId, Option<Session>),
@@ -60,6 +62,10 @@ impl Registers {
         self.registrations.get(&id)
     }
 
+    pub(super) fn habit(&self, device: DeviceId) -> Option<&Habit> {
+        self.habits.get(&device)
+    }
+
     pub(super) fn preferences(&self, device: DeviceId) -> Option<&Preferences> {
         self.preferences.get(&device)
     }
@@ -78,6 +84,10 @@ impl Registers {
             None => self.endpoints.remove(&token),
         };
         AccountUndo::Endpoint(token, old)
+    }
+
+    pub(super) fn set_habit(&mut self, device: DeviceId, habit: Option<Habit>) -> AccountUndo {
+        AccountUndo::Habit(device, set(&mut self.habits, device, habit))
     }
 
     pub(super) fn set_preferences(&mut self, device: DeviceId, chosen: Option<Preferences>) -> AccountUndo {
@@ -110,6 +120,7 @@ impl Registers {
         match undo {
             AccountUndo::Device(id, old) => drop(self.set_device(id, old)),
             AccountUndo::Endpoint(token, old) => drop(self.set_endpoint(token, old)),
+            AccountUndo::Habit(id, old) => drop(self.set_habit(id, old)),
             AccountUndo::Preferences(id, old) => drop(self.set_preferences(id, old)),
             AccountUndo::Registration(id, old) => drop(self.set_registration(id, old)),
             AccountUndo::Session(device, old) => drop(self.set_session(device, old)),
@@ -122,6 +133,9 @@ impl Registers {
         if let Ok(id) = rest.try_into().map(u64::from_be_bytes).map(DeviceId) {
             if space == Space::Device as u8 {
                 return self.devices.get(&id).map(|device| record::encode(key, &**device));
+            }
+            if space == Space::Habit as u8 {
+                return self.habits.get(&id).map(|habit| record::encode(key, habit));
             }
             if space == Space::Preferences as u8 {
                 return self.preferences.get(&id).map(|chosen| record::encode(key, chosen));
@@ -160,6 +174,7 @@ impl Registers {
                 drop(self.set_endpoint(endpoint()?, Some(Endpoint::Live(found.id))));
                 drop(self.set_registration(found.id, Some(Arc::new(found))));
             }
+            Space::Habit => drop(self.set_habit(device()?, Some(record::decode(key, value)?))),
             Space::Preferences => {
                 drop(self.set_preferences(device()?, Some(record::decode(key, value)?)));
             }

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Policy,
+    keep_alive::{Keeper, Memory},
     planner::{Order, Planner},
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     model::{DeviceId, MessageId, Moment, Phase, Preferences, PushMessage},
     store::{Arrival, Backlog, NotStored},
     telemetry::Telemetry,
-    transport::{Consignment, Event, Item, Report, Transport, Turned},
+    transport::{Consignment, Event, Item, Notice, Plan, Report, Transport, Turned},
 };
 
 /// How many arrivals and reports are taken in before orders are given. What came together leaves
@@ -23,29 +24,40 @@ const ROUND: usize = 256;
 /// Ids of messages that are over; [`crate::ack`] settles them.
 pub type Expired = Vec<MessageId>;
 
-/// What the owner wants: the rules of the house, and what was chosen for each device.
+/// What the planner goes by: the rules of the house, what was chosen for each device, and what was learnt
+/// of it.
 pub struct Wishes {
     /// Devices that are to be treated differently from now on, or are unpaired.
     pub changed: mpsc::UnboundedReceiver<DeviceId>,
     /// What was chosen for a device; `None` when it is not paired.
-    pub chosen: Box<dyn Fn(DeviceId) -> Option<Preferences> + Send + Sync>,
+    pub chosen: Chosen,
     /// The devices that are there at the start.
     pub devices: Vec<DeviceId>,
+    /// The longest keep-alive that any device is asked for, in seconds.
+    pub max_keep_alive_s: u32,
+    /// Where it is kept what was learnt of the devices' networks.
+    pub memory: Box<dyn Memory>,
     /// The rules.
     pub policy: Policy,
 }
 
+/// What was chosen for a device; `None` when it is not paired.
+type Chosen = Box<dyn Fn(DeviceId) -> Option<Preferences> + Send + Sync>;
+
 /// Runs the planner.
 pub struct Driver {
     backlog: Backlog,
+    changed: mpsc::UnboundedReceiver<DeviceId>,
+    chosen: Chosen,
     clock: SharedClock,
     expired: mpsc::UnboundedSender<Expired>,
     /// Bodies that arrived in this round: what leaves at once needs no read.
     fresh: HashMap<MessageId, Arc<PushMessage>>,
+    keeper: Keeper,
     planner: Planner,
+    policy: Policy,
     telemetry: Arc<Telemetry>,
     transports: Vec<Arc<dyn Transport>>,
-    wishes: Wishes,
 }
 
 impl Driver {
@@ -60,8 +72,23 @@ impl Driver {
         telemetry: Arc<Telemetry>,
         wishes: Wishes,
     ) -> Self {
-        let planner = Planner::new(wishes.policy.settings(&Preferences::default()));
-        Self { backlog, clock, expired, fresh: HashMap::new(), planner, telemetry, transports, wishes }
+        let Wishes { changed, chosen, devices, max_keep_alive_s, memory, policy } = wishes;
+        let planner = Planner::new(policy.settings(&Preferences::default()));
+        let mut driver = Self {
+            backlog,
+            changed,
+            chosen,
+            clock,
+            expired,
+            fresh: HashMap::new(),
+            keeper: Keeper::new(memory, max_keep_alive_s),
+            planner,
+            policy,
+            telemetry,
+            transports,
+        };
+        devices.into_iter().for_each(|device| driver.heed(device));
+        driver
     }
 
     /// Runs until `reports` ends: then every transport has gone.
@@ -69,9 +96,6 @@ impl Driver {
         let now = self.clock.moment().instant;
         for pending in self.backlog.restored() {
             self.planner.on_pending(now, &pending);
-        }
-        for device in std::mem::take(&mut self.wishes.devices) {
-            self.heed(device);
         }
         let mut arrivals = self.backlog.arrivals();
         loop {
@@ -81,17 +105,17 @@ impl Driver {
             let pause = self.planner.next_wake().map(|at| at.saturating_duration_since(now.instant));
             tokio::select! {
                 report = reports.recv() => match report {
-                    Some(report) => self.planner.on_report(&report),
+                    Some(report) => self.report(&report),
                     None => return,
                 },
                 Some(arrival) = arrivals.recv() => self.arrive(arrival),
-                Some(device) = self.wishes.changed.recv() => self.heed(device),
+                Some(device) = self.changed.recv() => self.heed(device),
                 () = self.telemetry.planner.asked() => self.telemetry.planner.answer(),
                 () = sleep(pause) => {}
             }
             for _ in 0..ROUND {
                 if let Ok(report) = reports.try_recv() {
-                    self.planner.on_report(&report);
+                    self.report(&report);
                 } else if let Ok(arrival) = arrivals.try_recv() {
                     self.arrive(arrival);
                 } else {
@@ -103,9 +127,32 @@ impl Driver {
 
     /// A device is treated by what its owner has chosen.
     fn heed(&mut self, device: DeviceId) {
-        match (self.wishes.chosen)(device) {
-            Some(chosen) => self.planner.configure(device, self.wishes.policy.settings(&chosen)),
+        match (self.chosen)(device) {
+            Some(chosen) => {
+                self.planner.configure(device, self.policy.settings(&chosen));
+                if let Some(keep_alive) = self.planner.silence(device) {
+                    self.tell(device, keep_alive);
+                }
+            }
             None => self.planner.forget(device),
+        }
+    }
+
+    /// What a transport has learnt, and what that says of the device's network.
+    fn report(&mut self, report: &Report) {
+        self.planner.on_report(report);
+        if let Some(keep_alive) = self.keeper.on_report(report) {
+            self.planner.keep_alive(report.device, keep_alive);
+            self.tell(report.device, keep_alive);
+        }
+    }
+
+    /// Tells a device how it is treated: the room that it speaks to does it.
+    fn tell(&self, device: DeviceId, keep_alive: Duration) {
+        let Some(chosen) = (self.chosen)(device) else { return };
+        let plan = Plan { keep_alive, profile: self.policy.settings(&chosen).profile };
+        for transport in &self.transports {
+            transport.tell(Notice::Plan(device, plan));
         }
     }
 
@@ -139,7 +186,7 @@ impl Driver {
                     Order::Deliver(device, due) => self.deliver(now, device, &due),
                     // Nobody listens any more when the gateway shuts down.
                     Order::Expire(ids) => drop(self.expired.send(ids)),
-                    Order::Ping(device) => self.ping(device),
+                    Order::Ping(device) => self.ping(now, device),
                 }
             }
         }
@@ -148,8 +195,10 @@ impl Driver {
 
     /// Asks each transport: the one that the device speaks does it. One that is gone by now is
     /// reported by its room.
-    fn ping(&self, device: DeviceId) {
-        let _pinged = self.transports.iter().any(|transport| transport.ping(device).is_ok());
+    fn ping(&mut self, now: Moment, device: DeviceId) {
+        if self.transports.iter().any(|transport| transport.ping(device).is_ok()) {
+            self.keeper.on_ping(now.instant, device);
+        }
     }
 
     fn deliver(&mut self, now: Moment, device: DeviceId, due: &[(MessageId, bool)]) {

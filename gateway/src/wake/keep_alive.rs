@@ -68,14 +68,16 @@ fn fail(learnt: &mut Learnt, silence_s: u32, cap_s: u32) {
 /// What to ask for, by what is known.
 fn decide(learnt: &mut Learnt, cap_s: u32) {
     let cap = cap_s.clamp(1, LONGEST_S);
-    let (ask, settled) = match (learnt.borne_s, learnt.failed_s) {
+    // Whoever chats shows no more than what any network bears.
+    let borne = if learnt.borne_s < LOWEST_PROBE_S { 0 } else { learnt.borne_s };
+    let (ask, settled) = match (borne, learnt.failed_s) {
         (_, Some(failed)) if failed <= LOWEST_PROBE_S => (FLOOR_S.min(cap), true),
         (0, None) => (Learnt::FIRST_S.min(cap), false),
         (0, Some(failed)) => (Learnt::FIRST_S.min(failed / 2).max(LOWEST_PROBE_S).min(cap), false),
         (borne, _) if borne >= cap => (cap, true),
         (borne, Some(failed)) if borne * 10 >= failed * 9 => (borne.min(failed * 95 / 100).min(cap), true),
         (borne, failed) => {
-            let rung = borne * 3 / 2;
+            let rung = if failed.is_none() { (borne * 3 / 2).max(Learnt::FIRST_S) } else { borne * 3 / 2 };
             let probe = match failed {
                 Some(failed) if rung >= failed => middle(borne, failed),
                 Some(_) | None => rung,

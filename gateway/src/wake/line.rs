@@ -107,6 +107,10 @@ impl Line {
         self.keep_alive = Some(silence);
     }
 
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.keep_alive
+    }
+
     pub(super) fn pulse(&mut self, pulse: Pulse) {
         self.pulse = pulse;
     }

@@ -75,6 +75,12 @@ impl Planner {
         self.line(device).keep_alive(silence);
     }
 
+    /// What [`Planner::keep_alive`] said last of a device.
+    #[must_use]
+    pub fn silence(&self, device: DeviceId) -> Option<Duration> {
+        self.lines.get(&device)?.silence()
+    }
+
     /// What time it is where the owner lives: the second of the local day, for quiet hours. `None`:
     /// the clock cannot be trusted, and nothing is held back on its word.
     pub fn on_local_time(&mut self, now: Instant, second_of_day: Option<u32>) {

@@ -92,7 +92,7 @@ async fn listen_v4(mut connection: v4::EventLoop, speak: UnboundedSender<Heard>)
     loop {
         let heard = match connection.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(connack))) => {
-                Heard::Connected { session_present: connack.session_present }
+                Heard::Connected { server_keep_alive: None, session_present: connack.session_present }
             }
             Ok(Event::Incoming(Packet::PubAck(_))) => Heard::PubAck("Success".into()),
             Ok(Event::Incoming(Packet::Publish(publish))) => Heard::Push(Push {
@@ -130,9 +130,10 @@ async fn listen_v5(mut connection: v5::EventLoop, speak: UnboundedSender<Heard>)
     };
     loop {
         let heard = match connection.poll().await {
-            Ok(Event::Incoming(Packet::ConnAck(connack))) => {
-                Heard::Connected { session_present: connack.session_present }
-            }
+            Ok(Event::Incoming(Packet::ConnAck(connack))) => Heard::Connected {
+                server_keep_alive: connack.properties.and_then(|properties| properties.server_keep_alive),
+                session_present: connack.session_present,
+            },
             Ok(Event::Incoming(Packet::PubAck(puback))) => Heard::PubAck(format!("{:?}", puback.reason)),
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 let properties = publish.properties.unwrap_or_default();

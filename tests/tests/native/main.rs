@@ -14,6 +14,7 @@ mod delivery;
 mod faults;
 mod hostile;
 mod idle;
+mod keep_alive;
 mod limits;
 mod offline;
 mod open_broker;

@@ -1,7 +1,7 @@
 //! The distributor's side of `UnifiedPush over MQTT`: connects, subscribes, registers, and
 //! acknowledges each push once it has been shown.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
 
 use rumqttc::v5::{
     AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions,
@@ -27,6 +27,10 @@ const IN_FLIGHT: u16 = 32;
 const MAX_PACKET: u32 = 16 * 1024;
 /// So many message ids are remembered, to show a message that is sent again only once.
 const REMEMBERED: usize = 4 * IN_FLIGHT as usize;
+/// Asked for until the gateway says what this network bears.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Keep-alives that make sense, in seconds: pings that are no flood, up to what MQTT can say.
+const SANE_KEEP_ALIVE: RangeInclusive<i64> = 10..=65_535;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long to wait for the gateway to close a connection that we have ended.
@@ -64,6 +68,8 @@ pub(super) struct Session<'a> {
     count: Option<u64>,
     /// The endpoint that was shown last.
     endpoint: Option<String>,
+    /// By Server Keep Alive or `inbox/plan`, whichever came last.
+    keep_alive: Duration,
     pause: Duration,
     show: Show<'a>,
     shown: VecDeque<String>,
@@ -79,7 +85,16 @@ struct Control {
 
 impl<'a> Session<'a> {
     pub(super) fn new(address: Address, count: Option<u64>, clock: SharedClock, show: Show<'a>) -> Self {
-        Self { address, clock, count, endpoint: None, pause: FIRST_PAUSE, show, shown: VecDeque::new() }
+        Self {
+            address,
+            clock,
+            count,
+            endpoint: None,
+            keep_alive: KEEP_ALIVE,
+            pause: FIRST_PAUSE,
+            show,
+            shown: VecDeque::new(),
+        }
     }
 
     /// Where the gateway is.
@@ -143,6 +158,8 @@ impl<'a> Session<'a> {
             match packet {
                 Packet::ConnAck(_) => {
                     online = true;
+                    // By now it is the Server Keep Alive, if there was one.
+                    self.keep_alive = events.options.keep_alive();
                     if self.pause > FIRST_PAUSE {
                         self.pause = FIRST_PAUSE;
                         self.note("connected");
@@ -171,7 +188,11 @@ impl<'a> Session<'a> {
                     return Err(refused("the registration", &format!("{:?}", answer.reason)));
                 }
                 Packet::Publish(publish) => match self.receive(identity, &publish)? {
-                    Next::Acknowledge => client.try_ack(&publish).map_err(stuck)?,
+                    Next::Acknowledge => {
+                        client.try_ack(&publish).map_err(stuck)?;
+                        // In force from the next ping on; the one that is waited for comes as it was planned.
+                        events.options.set_keep_alive(self.keep_alive());
+                    }
                     Next::AcknowledgeAndEnd => {
                         client.try_ack(&publish).map_err(stuck)?;
                         farewell(&client, &mut events).await;
@@ -196,11 +217,31 @@ impl<'a> Session<'a> {
             .set_connect_properties(properties)
             .set_connection_timeout(10)
             .set_credentials(device, identity.secret())
-            .set_keep_alive(Duration::from_secs(60))
+            .set_keep_alive(self.keep_alive())
             .set_manual_acks(true)
             // Only registrations go out; the default reserves room for 65,535 of them.
             .set_outgoing_inflight_upper_limit(4);
         options
+    }
+
+    /// rumqttc panics when it is told less than five seconds, whoever says so.
+    fn keep_alive(&self) -> Duration {
+        self.keep_alive.max(Duration::from_secs(5))
+    }
+
+    /// Does as the gateway says, if that makes sense.
+    fn plan(&mut self, payload: &[u8]) {
+        let plan: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
+        let said = &plan["keep_alive_s"];
+        match said.as_i64().filter(|seconds| SANE_KEEP_ALIVE.contains(seconds)) {
+            Some(seconds) => self.keep_alive = Duration::from_secs(seconds.unsigned_abs()),
+            None => self.note(&format!(
+                "the gateway asks for a keep-alive of {said} s, but only {} to {} s make sense; going on with {} s",
+                SANE_KEEP_ALIVE.start(),
+                SANE_KEEP_ALIVE.end(),
+                self.keep_alive().as_secs()
+            )),
+        }
     }
 
     fn receive(&mut self, identity: &Identity, publish: &Publish) -> Result<Next, CliError> {
@@ -210,8 +251,12 @@ impl<'a> Session<'a> {
         if let Some(channel) = kind.strip_prefix("push/") {
             return self.push(identity, channel, publish);
         }
+        if kind == "plan" {
+            self.plan(&publish.payload);
+            return Ok(Next::Acknowledge);
+        }
         let Ok(control) = serde_json::from_slice::<Control>(&publish.payload) else {
-            // A hint such as `plan`, or a message of a later version of the protocol.
+            // A message of a later version of the protocol.
             return Ok(Next::Acknowledge);
         };
         if control.token != TOKEN {

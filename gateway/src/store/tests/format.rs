@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Preferences, Profile, QuietChoice, Topic},
+    model::{Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Topic},
     store::record::{Flaw, MessageHead, Reserve, Tombstone, decode, decode_with, encode, encode_with},
 };
 
@@ -32,6 +32,9 @@ fn head() -> MessageHead<'static> {
 #[test]
 fn version_1_is_frozen() {
     let session = Session { filters: vec![("up/1/#".into(), 1)] };
+    let mut habit = Habit::default();
+    let learnt = Learnt { ask_s: 427, borne_s: 427, failed_s: Some(450), settled: true, strikes: 1 };
+    habit.learn(NetworkName::of([192, 0, 2, 1].into()), learnt);
     let preferences = Preferences {
         profile: Some(Profile::Saver),
         quiet: Some(QuietChoice::Hours("22:00-07:00".parse().expect("hours"))),
@@ -54,6 +57,7 @@ fn version_1_is_frozen() {
             encode(b"r", &registration(1, 2)),
             "01fd973b70056170702032020102020202020202020202020202020202020202020207746f6b656e2d3200",
         ),
+        ("habit", encode(b"h", &habit), "01e30d71c3010c3139322e302e322e302f3234ab03ab0301c2030101"),
         ("preferences", encode(b"p", &preferences), "01d4a7fb4401020100a80aa403"),
         ("session", encode(b"s", &session), "0192605a76010675702f312f2301"),
         ("tombstone", encode(b"t", &tombstone), "01b7d8666e0105746f6b656e80a0f1c2b134"),
@@ -64,6 +68,7 @@ fn version_1_is_frozen() {
     }
     assert_eq!(decode(b"d", &encode(b"d", &device(1))), Ok(device(1)));
     assert_eq!(decode(b"r", &encode(b"r", &registration(1, 2))), Ok(registration(1, 2)));
+    assert_eq!(decode(b"h", &encode(b"h", &habit)), Ok(habit));
     assert_eq!(decode(b"s", &encode(b"s", &session)), Ok(session));
     assert_eq!(decode(b"t", &encode(b"t", &tombstone)), Ok(tombstone));
     assert_eq!(decode(b"x", &encode(b"x", &reserve)), Ok(reserve));

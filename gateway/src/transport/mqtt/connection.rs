@@ -242,6 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Some(Step::Mail(Some(Mail::TooLarge(ids)))) => {
                     room.report(seat.device, Event::Turned(ids, Turned::TooLarge)).await;
                 }
+                Some(Step::Mail(Some(Mail::Plan(plan)))) => self.session.plan(plan, now),
                 Some(Step::Mail(Some(Mail::Unregistered(token)))) => {
                     let answer = ReplyTo::default().unregistered(seat.device, token.as_str());
                     self.session.answer(answer, now);
@@ -308,6 +309,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             room.report(device, Event::Acked(out.acked)).await;
         } else if out.stirred {
             room.report(device, Event::Stirred).await;
+        }
+        if out.obeys {
+            room.report(device, Event::Pulse(Pulse::Device(self.session.keep_alive()))).await;
         }
         for state in out.states {
             room.report(device, Event::State(state)).await;

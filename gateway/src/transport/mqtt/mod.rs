@@ -45,7 +45,7 @@ pub use self::{
 use self::{
     io::Greetings,
     router::{Post, Watch},
-    seat::{Ending, Seats, lock},
+    seat::{Ending, Mail, Seats, lock},
 };
 use super::{Consignment, Directory, Event, Notice, Report, Transport, Turned};
 use crate::{clock::SharedClock, config::MqttConfig, model::DeviceId};
@@ -302,8 +302,11 @@ impl Transport for MqttRoom {
                     seat.end(Ending::Expelled);
                 }
             }
-            // The next connection is asked for the plan's keep-alive.
-            Notice::Plan(..) => {}
+            Notice::Plan(device, plan) => {
+                if let Some(seat) = self.seats.of(device) {
+                    seat.tell(Mail::Plan(plan));
+                }
+            }
             Notice::Unregistered(device, token) => self.seats.tell_ended(device, token),
         }
     }

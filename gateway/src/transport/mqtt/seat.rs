@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::wire;
 use crate::{
     model::{AppToken, DeviceId, MessageId},
-    transport::{Consignment, Item, Turned, Window},
+    transport::{Consignment, Item, Plan, Turned, Window},
 };
 
 /// Why a connection is to end.
@@ -30,6 +30,8 @@ pub(super) enum Ending {
 /// What a connection is told besides pushes.
 #[derive(Debug)]
 pub(super) enum Mail {
+    /// How the device is treated from now on.
+    Plan(Plan),
     /// Larger than the client takes.
     TooLarge(Vec<MessageId>),
     Unregistered(AppToken),

@@ -13,6 +13,7 @@ mod control;
 mod delivery;
 pub(super) mod framing;
 mod hello;
+mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use self::{
     control::Waiting,
     delivery::{Flight, Outbound},
     framing::{Framing, Peek, without_alias_maximum_0},
+    plan::Hints,
 };
 use super::{
     config::{ASKS_MAX, PACKET_MAX, UNRELEASED_MAX, window},
@@ -76,6 +78,8 @@ pub(super) struct Out {
     pub(super) close: bool,
     /// The device wants pushes from now on, or no longer.
     pub(super) joined: Option<bool>,
+    /// The device is silent for as long as it was told to: its keep-alive is another one now.
+    pub(super) obeys: bool,
     /// Pushes among `bytes`.
     pub(super) sent: Vec<MessageId>,
     /// Pushes among `bytes` that nobody will acknowledge: the device subscribed at QoS 0.
@@ -120,8 +124,7 @@ pub(super) struct Session {
     forget: bool,
     framing: Framing,
     heard: Instant,
-    /// `inbox/plan` has been sent.
-    hinted: bool,
+    hints: Hints,
     /// What the client is held to.
     keep_alive: u16,
     /// What the client asked for.
@@ -160,7 +163,7 @@ impl Session {
             forget: false,
             framing: Framing::default(),
             heard: now,
-            hinted: false,
+            hints: Hints::default(),
             keep_alive: max_keep_alive,
             keep_alive_asked: 0,
             max_keep_alive,
@@ -185,6 +188,7 @@ impl Session {
         if self.phase == Phase::Closed {
             return;
         }
+        self.watch(now);
         self.heard = now;
         if self.rest.is_empty() && self.ready() {
             let used = self.feed(directory, bytes, now);
@@ -193,6 +197,7 @@ impl Session {
             self.rest.extend_from_slice(bytes);
             self.resume(directory, now);
         }
+        self.hint(now);
     }
 
     /// Whether the shell may read more: false while too much waits.
@@ -353,9 +358,9 @@ impl Session {
         Some(self.flights.first().map_or(silent, |oldest| silent.min(oldest.since + self.unacked_limit)))
     }
 
-    /// One and a half times the keep-alive (MQTT 5.0 §3.1.2.10).
+    /// One and a half times the keep-alive (MQTT 5.0 §3.1.2.10), or the longest one that it was told of.
     fn patience(&self) -> Duration {
-        self.keep_alive() * 3 / 2
+        self.keep_alive().max(self.hints.longest()) * 3 / 2
     }
 
     /// Acts on what is overdue.
@@ -396,7 +401,7 @@ impl Session {
 
     /// After so long without a packet of its own the client speaks.
     pub(super) fn keep_alive(&self) -> Duration {
-        Duration::from_secs(self.keep_alive.into())
+        Duration::from_secs(self.hints.obeyed().unwrap_or(self.keep_alive).into())
     }
 
     /// The largest packet that the client takes.

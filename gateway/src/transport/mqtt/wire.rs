@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{AppToken, Coding, DeviceId, DeviceState, Network, Power, Urgency, VapidKey},
+    model::{AppToken, Coding, DeviceId, DeviceState, Network, Power, Profile, Urgency, VapidKey},
     transport::{Item, RegisterRefusal, RegisterRequest},
 };
 
@@ -225,6 +225,7 @@ struct Unregistered<'a> {
 #[derive(Serialize)]
 struct Plan {
     keep_alive_s: u16,
+    profile: &'static str,
 }
 
 fn json(shape: &impl Serialize) -> Vec<u8> {
@@ -279,9 +280,10 @@ impl ReplyTo {
     }
 }
 
-/// `inbox/plan`: what a 3.1.1 client cannot be told in CONNACK.
-pub(super) fn plan(device: DeviceId, keep_alive_s: u16) -> Answer {
-    Answer { body: json(&Plan { keep_alive_s }), correlation: None, qos: 0, topic: inbox(device, "plan") }
+/// `inbox/plan`: a hint.
+pub(super) fn plan(device: DeviceId, keep_alive_s: u16, profile: Profile) -> Answer {
+    let body = json(&Plan { keep_alive_s, profile: profile.as_str() });
+    Answer { body, correlation: None, qos: 0, topic: inbox(device, "plan") }
 }
 
 /// The word for a refused registration.

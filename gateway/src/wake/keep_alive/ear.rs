@@ -136,7 +136,8 @@ impl Connection {
             (Pulse::Gateway(_), Some(unanswered)) => (unanswered, at + BACK_WITHIN_UNTOLD),
             (Pulse::Device(_) | Pulse::Gateway(_), None) => return None,
         };
-        Some((silence, until.max(at + BACK_WITHIN)))
+        // Nobody forgets a connection that was in use a moment ago.
+        (silence >= Duration::from_secs(1)).then(|| (silence, until.max(at + BACK_WITHIN)))
     }
 
     fn overdue(&self, every: Duration) -> Instant {

@@ -198,6 +198,23 @@ fn each_nat_is_learnt_within_a_tenth_then_hardly_ever_lost() {
     }
 }
 
+/// A phone that has just connected subscribes, registers and talks: that says nothing of silences.
+#[test]
+fn chat_teaches_nothing() {
+    let mut world = World::new(Client::Native, 900);
+    for pause in [1, 2, 5, 20, 44, 60, 89] {
+        world.now += Duration::from_secs(pause);
+        world.tell(Event::Stirred);
+        assert_eq!(world.learnt().ask_s, Learnt::FIRST_S, "after {pause} s");
+    }
+    // Nor does a connection that ends while something is on its way.
+    world.tell(Event::Taken(vec![]));
+    world.tell(Event::Left(Parting::Lost));
+    world.join();
+    assert_eq!(world.learnt().ask_s, Learnt::FIRST_S);
+    assert_eq!(world.learnt().failed_s, None);
+}
+
 #[test]
 fn changing_networks_are_each_learnt_once() {
     for client in CLIENTS {

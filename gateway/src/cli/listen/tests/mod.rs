@@ -187,6 +187,33 @@ fn a_lost_connection_is_taken_up_and_what_was_shown_is_not_shown_again() {
 }
 
 #[test]
+fn a_plan_is_obeyed_if_it_makes_sense() {
+    let trial = Trial::new(Some(2));
+    let (result, notes) = trial.run(&mut trial.screen.clone(), |listener, _stop| {
+        let mut peer = Peer::accept(listener, ID, "secret 1");
+        assert_eq!(peer.keep_alive, 60);
+        peer.register("https://push.example.org/p/abc");
+        peer.plan();
+        for absurd in ["-3", "0", "9", "65536", "1e99", "\"60\"", "null"] {
+            peer.send("plan", &format!(r#"{{"keep_alive_s":{absurd}}}"#));
+        }
+        peer.send("plan", "nonsense");
+        peer.push(7, "one", "m1");
+        peer.expect_ack(7);
+        drop(peer);
+        let mut peer = Peer::accept(listener, ID, "secret 1");
+        assert_eq!(peer.keep_alive, 900, "it does as the plan said");
+        peer.register("https://push.example.org/p/abc");
+        peer.push(3, "two", "m2");
+        peer.expect_ack(3);
+        peer.expect_disconnect();
+    });
+    result.unwrap();
+    assert_eq!(notes.matches("only 10 to 65535 s make sense; going on with 900 s").count(), 8, "{notes}");
+    assert!(notes.contains("of -3 s"), "{notes}");
+}
+
+#[test]
 fn stopping_says_goodbye() {
     let trial = Trial::new(None);
     let (result, _) = trial.run(&mut trial.screen.clone(), |listener, stop| {

@@ -17,6 +17,8 @@ use rumqttc::v5::mqttbytes::{
 pub(super) struct Peer {
     buffer: BytesMut,
     device: String,
+    /// What the client asked for, in seconds.
+    pub(super) keep_alive: u16,
     stream: TcpStream,
 }
 
@@ -28,6 +30,7 @@ impl Peer {
         assert_eq!((login.username.as_str(), login.password.as_str()), (device, secret));
         assert!(!connect.clean_start);
         assert_eq!(connect.properties.unwrap().session_expiry_interval, Some(u32::MAX));
+        peer.keep_alive = connect.keep_alive;
         peer.answer(ConnectReturnCode::Success);
         peer
     }
@@ -104,7 +107,7 @@ impl Peer {
     fn connected(listener: &TcpListener, device: &str) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
-        Self { buffer: BytesMut::new(), device: device.to_owned(), stream }
+        Self { buffer: BytesMut::new(), device: device.to_owned(), keep_alive: 0, stream }
     }
 
     fn answer(&mut self, code: ConnectReturnCode) {

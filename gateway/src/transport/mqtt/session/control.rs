@@ -7,7 +7,7 @@ use mqtt_protocol_core::mqtt::{
     result_code::{DisconnectReasonCode, PubackReasonCode},
 };
 
-use super::{Answered, Ask, Phase, Session};
+use super::{Answered, Ask, Session};
 use crate::{
     model::Session as Durable,
     transport::{
@@ -138,7 +138,6 @@ impl Session {
                     }),
                 }
                 self.send(frames::suback(self.version, pid, &grants));
-                self.hint(now);
             }
             Then::Unregistered(receipt, reply, token) => {
                 let answer = match done {
@@ -317,19 +316,6 @@ impl Session {
             (Version::V5, true, _) => Some(DisconnectReasonCode::RetainNotSupported),
             (Version::V5, false, Qos::ExactlyOnce) => Some(DisconnectReasonCode::QosNotSupported),
             (Version::V3 | Version::V5, ..) => None,
-        }
-    }
-
-    /// Tells a 3.1.1 client the keep-alive that it is held to, when it is not its own.
-    pub(super) fn hint(&mut self, now: Instant) {
-        if self.version == Version::V3
-            && self.phase == Phase::Open
-            && !self.hinted
-            && self.keep_alive != self.keep_alive_asked
-            && wire::granted(&self.filters, &wire::inbox(self.device, "plan")).is_some()
-        {
-            self.hinted = true;
-            self.answer(wire::plan(self.device, self.keep_alive), now);
         }
     }
 }

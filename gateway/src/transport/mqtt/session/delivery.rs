@@ -42,6 +42,7 @@ impl Session {
     pub(in crate::transport::mqtt) fn deliver(&mut self, items: Vec<Item>, now: Instant) {
         self.outbound.extend(items.into_iter().map(Outbound::Push));
         self.flush(now);
+        self.hint_along(now);
     }
 
     /// Sends an answer, if the client has subscribed to it.

@@ -4,7 +4,7 @@ use mqtt_protocol_core::mqtt::packet::Qos;
 
 use super::{Phase, Session};
 use crate::{
-    model::{DeviceId, MessageId},
+    model::{DeviceId, MessageId, NetworkName},
     transport::{
         Directory, Login,
         mqtt::{
@@ -53,10 +53,17 @@ impl Session {
         self.device = device;
         self.window = window(hello.receive_maximum);
         self.keep_alive_asked = hello.keep_alive;
-        self.keep_alive = match hello.keep_alive {
-            0 => self.max_keep_alive,
-            asked => asked.min(self.max_keep_alive),
+        let learnt = || {
+            let known = directory.keep_alive(device, &NetworkName::of(self.source))?;
+            u16::try_from(known.as_secs()).ok().filter(|known| *known > 0)
         };
+        self.keep_alive = match (hello.version, hello.keep_alive) {
+            (Version::V5, asked) => learnt().unwrap_or(asked),
+            (Version::V3, asked) => asked,
+        };
+        if self.keep_alive == 0 || self.keep_alive > self.max_keep_alive {
+            self.keep_alive = self.max_keep_alive;
+        }
         self.durable = !hello.clean || hello.session_expiry > 0;
         self.will = hello.will;
         self.admission = Some(Admission {
@@ -138,7 +145,6 @@ impl Session {
         if wire::wants_pushes(&self.filters, self.device) {
             self.out.joined = Some(true);
         }
-        self.hint(now);
         self.resume(directory, now);
     }
 

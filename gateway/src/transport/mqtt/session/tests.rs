@@ -4,6 +4,7 @@ mod connect;
 mod control;
 mod delivery;
 mod hostile;
+mod plan;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -82,6 +83,7 @@ impl World {
         self.out.bytes.extend(out.bytes);
         self.out.close |= out.close;
         self.out.joined = out.joined.or(self.out.joined);
+        self.out.obeys |= out.obeys;
         self.out.sent.extend(out.sent);
         self.out.settled.extend(out.settled);
         self.out.states.extend(out.states);

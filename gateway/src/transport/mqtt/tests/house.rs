@@ -28,6 +28,8 @@ use crate::{
 
 /// Every device is paired; its secret is its id. The user `throttled` is just that.
 pub(crate) struct TestDirectory {
+    /// What the networks of all devices are known to bear.
+    pub(crate) learnt: Mutex<Option<Duration>>,
     /// Happens while a login is judged, once.
     pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub(crate) registered: Mutex<Vec<RegisterRequest>>,
@@ -43,6 +45,7 @@ impl Default for TestDirectory {
     fn default() -> Self {
         Self {
             disk: watch::channel(true).0,
+            learnt: Mutex::default(),
             meanwhile: Mutex::default(),
             registered: Mutex::default(),
             sessions: Mutex::default(),
@@ -99,7 +102,7 @@ impl Directory for TestDirectory {
     }
 
     fn keep_alive(&self, _: DeviceId, _: &NetworkName) -> Option<Duration> {
-        None
+        *lock(&self.learnt)
     }
 
     fn save_session(

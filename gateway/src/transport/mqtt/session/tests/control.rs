@@ -297,19 +297,3 @@ async fn a_device_that_asks_and_takes_no_answer_is_closed() {
     }
     panic!("memory is not bounded");
 }
-
-#[tokio::test]
-async fn a_3_1_1_client_learns_its_keep_alive_by_a_hint() {
-    let connect = Connect { keep_alive: 0, ..Connect::of(DEVICE, 4) };
-    let mut world = World::with(&connect, Admitted::default());
-    world.receive(&raw::subscribe(4, 1, &[(&inbox("#"), 1)]));
-    world.answer().await;
-    assert_eq!(world.packet().first, 0x90);
-    let hint = world.published();
-    assert_eq!((hint.topic, hint.pid), (inbox("plan"), None));
-    assert_eq!(&hint.body[..], br#"{"keep_alive_s":900}"#);
-    world.receive(&raw::subscribe(4, 2, &[(&inbox("+"), 1)]));
-    world.answer().await;
-    assert_eq!(world.packet().first, 0x90);
-    assert!(world.silent(), "it is said once");
-}
