@@ -20,9 +20,10 @@ use crate::{
     config::{Config, MissingTtl, WakeConfig},
     console::{self, Status},
     ingress,
-    model::{DeviceId, Habit},
+    meter::{self, Meter},
+    model::{DeviceId, Habit, Tally},
     registry::{Origin, Registry, Security},
-    store::{Closer, OpenError, Store},
+    store::{Accounts, Closer, OpenError, Store},
     system::{self, ServiceState, Sockets, SocketsError, Vital},
     telemetry::Telemetry,
     transport::{
@@ -149,7 +150,8 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     // Fails only while everything is being dropped.
     let notify = Box::new(move |notice| drop(notices_in.send(notice)));
     let (changes_in, changed) = mpsc::unbounded_channel();
-    let registry = Registry::new(accounts, Arc::clone(&clock), origin, notify);
+    let meter = Arc::new(Meter::new(Box::new(Tallies(accounts.clone())), config.wake.tail));
+    let registry = Registry::new(accounts, Arc::clone(&clock), origin, notify).metered(Arc::clone(&meter));
     let registry = Arc::new(registry.telling(Box::new(move |device| {
         let _ = changes_in.send(device);
     })));
@@ -179,7 +181,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         Arc::clone(&clock),
         expired_in,
         Arc::clone(&telemetry),
-        wishes(config, &registry, changed),
+        wishes(config, &registry, changed, meter),
     );
     let planner = tokio::spawn(driver.run(settled));
     let settling = tokio::spawn(ack::run(
@@ -286,6 +288,7 @@ fn wishes(
     config: &Config,
     registry: &Arc<Registry>,
     changed: mpsc::UnboundedReceiver<DeviceId>,
+    meter: Arc<Meter>,
 ) -> wake::Wishes {
     let WakeConfig { balanced, max_wakes, profile, quiet, saver, tail } = config.wake;
     let asked = Arc::clone(registry);
@@ -295,6 +298,7 @@ fn wishes(
         devices: registry.devices().into_iter().map(|(device, _)| device.id).collect(),
         max_keep_alive_s: config.mqtt.max_keep_alive_s.into(),
         memory: Box::new(Habits(Arc::clone(registry))),
+        meter,
         policy: wake::Policy { balanced, cap: max_wakes, profile, quiet, saver, tau: tail },
     }
 }
@@ -337,6 +341,22 @@ impl wake::keep_alive::Memory for Habits {
 
     fn remember(&self, device: DeviceId, habit: Habit) {
         self.0.put_habit(device, habit);
+    }
+}
+
+/// The store, as the meter sees it.
+struct Tallies(Accounts);
+
+impl meter::Archive for Tallies {
+    fn recall(&self, device: DeviceId) -> Option<Tally> {
+        self.0.device(device).map(|_| self.0.tally(device))
+    }
+
+    fn write(&self, device: DeviceId, tally: Tally) {
+        // A dropped commit is written all the same; what is lost by a power cut are counts of an hour.
+        if let Err(error) = self.0.put_tally(device, tally) {
+            tracing::debug!(%device, %error, "what was counted is not written down");
+        }
     }
 }
 

@@ -41,6 +41,14 @@ pub trait Clock: fmt::Debug + Send + Sync {
         let whole = |part: i8| u32::try_from(part).unwrap_or_default();
         whole(time.hour()) * 3600 + whole(time.minute()) * 60 + whole(time.second())
     }
+
+    /// The local day, counted from 1 January 1970.
+    fn day(&self, wall: UnixTime) -> u32 {
+        let instant = i64::try_from(wall.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let Some(instant) = instant else { return 0 };
+        let east = i64::from(jiff::tz::TimeZone::system().to_offset(instant).seconds());
+        u32::try_from((instant.as_second() + east).div_euclid(86_400)).unwrap_or_default()
+    }
 }
 
 /// A clock that is shared by every room.

@@ -15,6 +15,7 @@ pub mod telemetry;
 pub mod ack;
 pub mod admission;
 pub mod ingress;
+pub mod meter;
 pub mod registry;
 pub mod store;
 pub mod transport;

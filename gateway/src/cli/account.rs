@@ -69,6 +69,7 @@ pub fn device(
             let (id, profile, quiet) = (id.clone(), profile.clone(), quiet.clone());
             (Request::DeviceSet { id, profile, quiet }, false)
         }
+        DeviceCommand::Show { id, json } => (Request::DeviceShow { id: id.clone() }, *json),
         DeviceCommand::Rotate { id, json } => (Request::DeviceRotate { id: id.clone() }, *json),
     };
     print(offline::ask_or_open(config, request)?, json, out, terminal)
@@ -86,6 +87,14 @@ pub fn ca(fingerprint: bool, config: &Config, out: &mut dyn Write) -> Result<(),
         write!(out, "{}", authority.pem())?;
     }
     Ok(out.flush()?)
+}
+
+/// Executes `metrics`.
+///
+/// # Errors
+/// [`CliError`].
+pub fn metrics(config: &Config, out: &mut dyn Write) -> Result<(), CliError> {
+    print(offline::ask_or_open(config, Request::Metrics)?, false, out, false)
 }
 
 /// Executes `registration …`.
@@ -119,6 +128,9 @@ fn print(reply: Reply, json: bool, out: &mut dyn Write, terminal: bool) -> Resul
         Reply::Paired(pairing) => show::pairing(&pairing, out, terminal),
         Reply::Devices { devices } if json => show::json(&devices, out),
         Reply::Devices { devices } => show::devices(&devices, out),
+        Reply::Device(device) if json => show::json(&device, out),
+        Reply::Device(device) => show::device(&device, out),
+        Reply::Metrics { text } => out.write_all(text.as_bytes()),
         Reply::Registered(row) if json => show::json(&show::Registered::from(&row), out),
         Reply::Registered(row) => writeln!(out, "{}", row.endpoint),
         Reply::Registrations { registrations } if json => show::json(&registrations, out),

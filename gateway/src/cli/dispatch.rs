@@ -53,6 +53,7 @@ pub fn dispatch(
         }
         Some(Command::Device(command)) => account::device(&command, &config()?, out, terminal),
         Some(Command::Registration(command)) => account::registration(&command, &config()?, out, terminal),
+        Some(Command::Metrics) => account::metrics(&config()?, out),
         Some(Command::Listen(args)) => listen::listen(&args, &config()?, out),
         Some(Command::Simulate(args)) => simulate::simulate(&args, out),
         Some(Command::Backup { file, force }) => backup::backup(&file, force, &config()?, out),

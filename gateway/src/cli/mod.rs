@@ -125,6 +125,8 @@ pub enum Command {
         #[arg(long)]
         fingerprint: bool,
     },
+    /// Print what was counted of all devices, as OpenMetrics text.
+    Metrics,
     /// Check a configuration file and say what is wrong with it.
     Check,
     /// Print the manual page (roff).
@@ -164,6 +166,14 @@ pub enum DeviceCommand {
         /// Its id.
         id: String,
         /// Print JSON: {"device","secret","uri"}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how often a device was woken and why, how long its messages waited, and what its networks bear.
+    Show {
+        /// Its id.
+        id: String,
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },

@@ -1,6 +1,6 @@
 //! Does what the owner asks: the same code behind the socket and without a running gateway.
 
-use super::{DeviceRow, Pairing, RegistrationRow, Reply, Request, Status};
+use super::{DeviceRow, DeviceShown, Pairing, RegistrationRow, Reply, Request, Status, metrics};
 use crate::{
     model::{AppToken, DeviceId, Malformed, QuietChoice, VapidKey},
     registry::{self, Refusal, Registry},
@@ -53,6 +53,20 @@ async fn attempt(registry: &Registry, status: Option<&Status>, request: Request)
             let quiet = quiet.map(|text| or_default(&text, quiet_choice)).transpose()?;
             registry.prefer(id, profile, quiet).await?;
             Reply::Done
+        }
+        Request::DeviceShow { id } => {
+            let id = device_id(&id)?;
+            let known = registry.devices().into_iter().find(|(device, _)| device.id == id);
+            let (device, _) = known.ok_or(Refusal::NoSuchDevice(id))?;
+            let tally = registry.tally(id).unwrap_or_default();
+            Reply::Device(Box::new(DeviceShown::of(registry, &device, &tally)))
+        }
+        Request::Metrics => {
+            let tally = |(device, _): (std::sync::Arc<crate::model::Device>, usize)| {
+                registry.tally(device.id).map(|tally| (device.id, tally))
+            };
+            let tallies: Vec<_> = registry.devices().into_iter().filter_map(tally).collect();
+            Reply::Metrics { text: metrics(&tallies) }
         }
         Request::RegistrationAdd { app, device, vapid } => {
             let device = device_id(&device)?;

@@ -8,11 +8,13 @@ mod backup;
 mod client;
 mod execute;
 mod server;
+mod shown;
 mod socket;
 
 pub use client::{AskError, ask, fetch_backup};
 pub use execute::execute;
 pub use server::{BindError, MAX_REQUEST, Server};
+pub use shown::{DayRow, DelayRow, DeviceShown, NetworkRow, metrics};
 pub use socket::runtime_dir;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,13 @@ pub enum Request {
         /// Quiet hours, `none`, or `default`.
         quiet: Option<String>,
     },
+    /// What is known and was counted of a device.
+    DeviceShow {
+        /// Its id.
+        id: String,
+    },
+    /// What was counted of all devices, as OpenMetrics text.
+    Metrics,
     /// An endpoint for an app.
     RegistrationAdd {
         /// The app's name and token.
@@ -94,6 +103,13 @@ pub enum Reply {
     Devices {
         /// Oldest first.
         devices: Vec<DeviceRow>,
+    },
+    /// One device.
+    Device(Box<DeviceShown>),
+    /// OpenMetrics text.
+    Metrics {
+        /// It.
+        text: String,
     },
     /// One registration.
     Registered(RegistrationRow),

@@ -24,7 +24,8 @@ pub use pairing::{NotAnEndpoint, Origin, Security};
 use self::throttle::{Enrolments, Throttle};
 use crate::{
     clock::SharedClock,
-    model::{Device, DeviceId, Habit, Preferences, Profile, QuietChoice},
+    meter::Meter,
+    model::{Device, DeviceId, Habit, Preferences, Profile, QuietChoice, Tally},
     store::{Accounts, NotStored},
     transport::Notice,
 };
@@ -49,6 +50,8 @@ pub struct Registry {
     changes: Changes,
     clock: SharedClock,
     enrolments: Mutex<Enrolments>,
+    /// What is counted while the gateway runs.
+    meter: Option<Arc<Meter>>,
     notices: Notices,
     origin: Origin,
     throttle: Mutex<Throttle>,
@@ -106,6 +109,7 @@ impl Registry {
             changes: Box::new(|_| ()),
             clock,
             enrolments: Mutex::default(),
+            meter: None,
             notices,
             origin,
             throttle: Mutex::default(),
@@ -117,6 +121,25 @@ impl Registry {
     #[must_use]
     pub fn telling(self, changes: Changes) -> Self {
         Self { changes, ..self }
+    }
+
+    /// Asks `meter` for what was counted of a device, instead of what was written last.
+    #[must_use]
+    pub fn metered(self, meter: Arc<Meter>) -> Self {
+        Self { meter: Some(meter), ..self }
+    }
+
+    /// What was counted of a device; `None` when it is not paired.
+    #[must_use]
+    pub fn tally(&self, id: DeviceId) -> Option<Tally> {
+        self.accounts.device(id)?;
+        let now = self.clock.moment();
+        let day = now.trusted.then(|| self.clock.day(now.wall));
+        let counted = self.meter.as_ref().and_then(|meter| meter.tally(id));
+        let mut tally = counted.unwrap_or_else(|| self.accounts.tally(id));
+        // Nothing has happened yet on a new day: then that is what there is to say.
+        tally.today(day);
+        Some(tally)
     }
 
     /// Pairs a device that speaks the protocol of the room `transport`.

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::model::{
     AppToken, Device, DeviceId, EndpointToken, Habit, Preferences, Registration, RegistrationId, Session,
+    Tally,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -71,6 +72,27 @@ impl Accounts {
         })
     }
 
+    /// What was counted of a device up to the last write.
+    #[must_use]
+    pub fn tally(&self, device: DeviceId) -> Tally {
+        self.0.lock().accounts.tally(device).cloned().unwrap_or_default()
+    }
+
+    /// Writes down what was counted of a device, unless it is paired no longer.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_tally(&self, device: DeviceId, tally: Tally) -> Result<Commit, NotStored> {
+        let key = device_key(Space::Tally, device);
+        let value = encode(&key, &tally)?;
+        self.change(|state| {
+            if state.accounts.devices.contains_key(&device) && state.accounts.tally(device) != Some(&tally) {
+                let undo = state.accounts.set_tally(device, Some(tally));
+                write(state, undo, key, Some(value));
+            }
+        })
+    }
+
     /// What the owner has chosen for a device.
     #[must_use]
     pub fn preferences(&self, device: DeviceId) -> Preferences {
@@ -93,7 +115,7 @@ impl Accounts {
         })
     }
 
-    /// Removes a device, its session, preferences and habit, its registrations (their endpoints become tombstones) and
+    /// Removes a device, its session, preferences, habit and tally, its registrations (their endpoints become tombstones) and
     /// their waiting messages, all in one batch. `None`: no such device.
     ///
     /// # Errors
@@ -108,6 +130,10 @@ impl Accounts {
             if state.accounts.habit(id).is_some() {
                 let undo = state.accounts.set_habit(id, None);
                 write(state, undo, device_key(Space::Habit, id), None);
+            }
+            if state.accounts.tally(id).is_some() {
+                let undo = state.accounts.set_tally(id, None);
+                write(state, undo, device_key(Space::Tally, id), None);
             }
             if state.accounts.preferences(id).is_some() {
                 let undo = state.accounts.set_preferences(id, None);

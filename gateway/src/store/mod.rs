@@ -99,6 +99,8 @@ enum Space {
     Registration = b'r',
     /// + device id (8 bytes): a [`crate::model::Session`].
     Session = b's',
+    /// + device id (8 bytes): a [`crate::model::Tally`].
+    Tally = b'w',
     /// + endpoint token (20 bytes): [`record::Tombstone`].
     Tombstone = b't',
 }

@@ -162,7 +162,7 @@ impl Found {
         let space = key.first().and_then(|first| {
             [Space::Device, Space::Habit, Space::Message, Space::Meta, Space::Preferences, Space::Quarantine]
                 .into_iter()
-                .chain([Space::Registration, Space::Session, Space::Tombstone])
+                .chain([Space::Registration, Space::Session, Space::Tally, Space::Tombstone])
                 .find(|space| *space as u8 == *first)
         });
         let what = match space {
@@ -172,6 +172,7 @@ impl Found {
             Some(Space::Preferences) => "a device's preferences",
             Some(Space::Registration) => "a registration",
             Some(Space::Session) => "a session",
+            Some(Space::Tally) => "what was counted of a device",
             Some(Space::Tombstone) => "a tombstone",
             // Read already, or never.
             Some(Space::Meta | Space::Quarantine) => return,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::model::{
     AppToken, Device, DeviceId, EndpointToken, Habit, Preferences, Registration, RegistrationId, Session,
+    Tally,
 };
 
 /// All accounts.
@@ -23,6 +24,7 @@ pub(super) struct Registers {
     preferences: BTreeMap<DeviceId, Preferences>,
     pub(super) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
     sessions: BTreeMap<DeviceId, Session>,
+    tallies: BTreeMap<DeviceId, Tally>,
 }
 
 /// What an endpoint is.
@@ -41,6 +43,7 @@ pub(super) enum AccountUndo {
     Preferences(DeviceId, Option<Preferences>),
     Registration(RegistrationId, Option<Arc<Registration>>),
     Session(DeviceId, Option<Session>),
+    Tally(DeviceId, Option<Box<Tally>>),
 }
 
 impl Registers {
@@ -72,6 +75,10 @@ impl Registers {
 
     pub(super) fn session(&self, device: DeviceId) -> Option<&Session> {
         self.sessions.get(&device)
+    }
+
+    pub(super) fn tally(&self, device: DeviceId) -> Option<&Tally> {
+        self.tallies.get(&device)
     }
 
     pub(super) fn set_device(&mut self, id: DeviceId, device: Option<Arc<Device>>) -> AccountUndo {
@@ -115,6 +122,10 @@ impl Registers {
         AccountUndo::Session(device, set(&mut self.sessions, device, session))
     }
 
+    pub(super) fn set_tally(&mut self, device: DeviceId, tally: Option<Tally>) -> AccountUndo {
+        AccountUndo::Tally(device, set(&mut self.tallies, device, tally).map(Box::new))
+    }
+
     /// Takes a change back.
     pub(super) fn undo(&mut self, undo: AccountUndo) {
         match undo {
@@ -124,6 +135,7 @@ impl Registers {
             AccountUndo::Preferences(id, old) => drop(self.set_preferences(id, old)),
             AccountUndo::Registration(id, old) => drop(self.set_registration(id, old)),
             AccountUndo::Session(device, old) => drop(self.set_session(device, old)),
+            AccountUndo::Tally(device, old) => drop(self.set_tally(device, old.map(|old| *old))),
         }
     }
 
@@ -142,6 +154,9 @@ impl Registers {
             }
             if space == Space::Session as u8 {
                 return self.sessions.get(&id).map(|session| record::encode(key, session));
+            }
+            if space == Space::Tally as u8 {
+                return self.tallies.get(&id).map(|tally| record::encode(key, tally));
             }
             return None;
         }
@@ -179,6 +194,7 @@ impl Registers {
                 drop(self.set_preferences(device()?, Some(record::decode(key, value)?)));
             }
             Space::Session => drop(self.set_session(device()?, Some(record::decode(key, value)?))),
+            Space::Tally => drop(self.set_tally(device()?, Some(record::decode(key, value)?))),
             Space::Tombstone => {
                 let found = Arc::new(record::decode(key, value)?);
                 drop(self.set_endpoint(endpoint()?, Some(Endpoint::Gone(found))));

@@ -37,6 +37,11 @@ impl Waiting {
         Self { arrived: now, due: now, pending, redelivery: false, withdrawn: false }
     }
 
+    /// When it has to leave.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
     /// The last moment at which it is worth sending.
     pub(super) fn last(&self) -> Instant {
         let last = self.pending.expires.checked_sub(MARGIN).unwrap_or(self.arrived);

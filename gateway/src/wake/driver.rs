@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
+    meter::{At, Meter},
     model::{DeviceId, MessageId, Moment, Phase, Preferences, PushMessage},
     store::{Arrival, Backlog, NotStored},
     telemetry::Telemetry,
@@ -35,6 +36,8 @@ pub struct Wishes {
     pub devices: Vec<DeviceId>,
     /// The longest keep-alive that any device is asked for, in seconds.
     pub max_keep_alive_s: u32,
+    /// Counts what comes of it.
+    pub meter: Arc<Meter>,
     /// Where it is kept what was learnt of the devices' networks.
     pub memory: Box<dyn Memory>,
     /// The rules.
@@ -54,6 +57,7 @@ pub struct Driver {
     /// Bodies that arrived in this round: what leaves at once needs no read.
     fresh: HashMap<MessageId, Arc<PushMessage>>,
     keeper: Keeper,
+    meter: Arc<Meter>,
     planner: Planner,
     policy: Policy,
     telemetry: Arc<Telemetry>,
@@ -72,7 +76,7 @@ impl Driver {
         telemetry: Arc<Telemetry>,
         wishes: Wishes,
     ) -> Self {
-        let Wishes { changed, chosen, devices, max_keep_alive_s, memory, policy } = wishes;
+        let Wishes { changed, chosen, devices, max_keep_alive_s, memory, meter, policy } = wishes;
         let planner = Planner::new(policy.settings(&Preferences::default()));
         let mut driver = Self {
             backlog,
@@ -82,6 +86,7 @@ impl Driver {
             expired,
             fresh: HashMap::new(),
             keeper: Keeper::new(memory, max_keep_alive_s),
+            meter,
             planner,
             policy,
             telemetry,
@@ -92,7 +97,12 @@ impl Driver {
     }
 
     /// Runs until `reports` ends: then every transport has gone.
-    pub async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+    pub async fn run(mut self, reports: mpsc::Receiver<Report>) {
+        self.work(reports).await;
+        self.meter.close();
+    }
+
+    async fn work(&mut self, mut reports: mpsc::Receiver<Report>) {
         let now = self.clock.moment().instant;
         for pending in self.backlog.restored() {
             self.planner.on_pending(now, &pending);
@@ -134,17 +144,25 @@ impl Driver {
                     self.tell(device, keep_alive);
                 }
             }
-            None => self.planner.forget(device),
+            None => {
+                self.planner.forget(device);
+                self.meter.forget(device);
+            }
         }
     }
 
     /// What a transport has learnt, and what that says of the device's network.
     fn report(&mut self, report: &Report) {
         self.planner.on_report(report);
+        self.meter.on_report(self.at(self.clock.moment()).day, report);
         if let Some(keep_alive) = self.keeper.on_report(report) {
             self.planner.keep_alive(report.device, keep_alive);
             self.tell(report.device, keep_alive);
         }
+    }
+
+    fn at(&self, now: Moment) -> At {
+        At { day: now.trusted.then(|| self.clock.day(now.wall)), instant: now.instant }
     }
 
     /// Tells a device how it is treated: the room that it speaks to does it.
@@ -157,18 +175,21 @@ impl Driver {
     }
 
     fn arrive(&mut self, arrival: Arrival) {
-        let now = self.clock.moment().instant;
+        let at = self.at(self.clock.moment());
         match arrival {
             Arrival::Accepted { message, replaces } => {
                 if let Some(replaced) = replaces {
                     self.telemetry.count(Phase::Replaced, 1);
+                    self.meter.on_over(message.device, replaced, true);
                     self.planner.on_withdrawn(message.device, replaced);
                     self.fresh.remove(&replaced);
                 }
-                self.planner.on_pending(now, &message.pending());
+                self.meter.on_pending(at, &message.pending());
+                self.planner.on_pending(at.instant, &message.pending());
                 self.fresh.insert(message.id, message);
             }
             Arrival::Withdrawn(device, id) => {
+                self.meter.on_over(device, id, false);
                 self.planner.on_withdrawn(device, id);
                 self.fresh.remove(&id);
             }
@@ -183,9 +204,18 @@ impl Driver {
             }
             for order in orders {
                 match order {
-                    Order::Deliver(device, due) => self.deliver(now, device, &due),
-                    // Nobody listens any more when the gateway shuts down.
-                    Order::Expire(ids) => drop(self.expired.send(ids)),
+                    Order::Deliver(device, due) => {
+                        self.deliver(now, device, &due);
+                        match self.planner.take_missed(device) {
+                            0 => {}
+                            missed => self.meter.on_missed(device, missed),
+                        }
+                    }
+                    Order::Expire(ids) => {
+                        self.meter.on_expired(&ids);
+                        // Nobody listens any more when the gateway shuts down.
+                        drop(self.expired.send(ids));
+                    }
                     Order::Ping(device) => self.ping(now, device),
                 }
             }
@@ -198,6 +228,7 @@ impl Driver {
     fn ping(&mut self, now: Moment, device: DeviceId) {
         if self.transports.iter().any(|transport| transport.ping(device).is_ok()) {
             self.keeper.on_ping(now.instant, device);
+            self.meter.on_ping(self.at(now), device);
         }
     }
 

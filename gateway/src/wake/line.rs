@@ -19,6 +19,8 @@ use crate::{
 /// How long a device that turned something back as `Full` is left alone, unless it acknowledges
 /// something first. Also the pause after a read error of the disk.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What leaves so much after its deadline has missed it.
+const GRACE: Duration = Duration::from_secs(1);
 /// No connection is kept alive by more than one packet in this time, whatever it is said to need.
 const LEAST_SILENCE: Duration = Duration::from_secs(1);
 /// The urgencies, as [`Line::classes`] has them.
@@ -36,8 +38,13 @@ pub(super) struct Line {
     flying: BTreeMap<MessageId, Waiting>,
     /// Bytes in flight.
     flying_bytes: u32,
+    /// Until when something other than the planner has held messages back: the device, the owner, or the
+    /// window.
+    free_since: Option<Instant>,
     /// The longest silence that the device's network bears, if it is known.
     keep_alive: Option<Duration>,
+    /// Messages that have left later than they may since this was asked last.
+    missed: u32,
     /// The device said that it cannot take these: not before its next session.
     parked: BTreeMap<MessageId, Waiting>,
     /// Nothing is handed over before this.
@@ -62,7 +69,9 @@ impl Line {
             contact: None,
             flying: BTreeMap::new(),
             flying_bytes: 0,
+            free_since: None,
             keep_alive: None,
+            missed: 0,
             parked: BTreeMap::new(),
             paused_until: None,
             pulse: Pulse::Nobody,
@@ -115,7 +124,8 @@ impl Line {
         self.pulse = pulse;
     }
 
-    pub(super) fn state(&mut self, said: DeviceState) {
+    pub(super) fn state(&mut self, at: Instant, said: DeviceState) {
+        self.free_since = self.free_since.max(Some(at));
         merge(&mut self.state, said);
     }
 
@@ -154,6 +164,7 @@ impl Line {
         }
         self.stir(at);
         (self.blocked, self.paused_until) = (false, None);
+        self.free_since = self.free_since.max(Some(at));
         (self.pulse, self.window) = (pulse, Some(window));
     }
 
@@ -231,6 +242,9 @@ impl Line {
     /// have seen it before.
     pub(super) fn take_due(&mut self, now: Instant, quiet: bool) -> Vec<(MessageId, bool)> {
         let stirred = std::mem::take(&mut self.stirred);
+        if quiet || self.blocked {
+            self.free_since = self.free_since.max(Some(now));
+        }
         let Some(window) = self.window else { return Vec::new() };
         if self.paused_until.is_some_and(|until| now < until) {
             // Its radio may be asleep again by then; what it could have had now is not to wait longer.
@@ -326,12 +340,22 @@ impl Line {
                 self.blocked = true;
                 break;
             }
+            let late =
+                now.saturating_duration_since(waiting.due().max(self.free_since.unwrap_or(waiting.due())));
+            if !waiting.redelivery && late > GRACE {
+                self.missed += 1;
+            }
             due.push((id, waiting.redelivery));
             self.flying.insert(id, waiting);
             self.flying_bytes = self.flying_bytes.saturating_add(size);
         }
         due.sort_unstable();
         due
+    }
+
+    /// How many messages have left later than they may since this was asked last.
+    pub(super) fn take_missed(&mut self) -> u32 {
+        std::mem::take(&mut self.missed)
     }
 
     /// Says whether the connection has to be kept alive by a ping now.

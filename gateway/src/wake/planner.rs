@@ -75,6 +75,11 @@ impl Planner {
         self.line(device).keep_alive(silence);
     }
 
+    /// How many messages of a device have left later than they may since this was asked last.
+    pub fn take_missed(&mut self, device: DeviceId) -> u32 {
+        self.lines.get_mut(&device).map_or(0, Line::take_missed)
+    }
+
     /// What [`Planner::keep_alive`] said last of a device.
     #[must_use]
     pub fn silence(&self, device: DeviceId) -> Option<Duration> {
@@ -111,7 +116,7 @@ impl Planner {
             Event::Joined(joined) => self.line(device).join(at, joined.pulse, joined.window),
             Event::Left(_) => self.on_line(device, Line::leave),
             Event::Pulse(pulse) => self.on_line(device, |line| line.pulse(*pulse)),
-            Event::State(said) => self.line(device).state(*said),
+            Event::State(said) => self.line(device).state(at, *said),
             Event::Stirred => self.on_line(device, |line| line.stir(at)),
             Event::Taken(_) => self.on_line(device, |line| line.touch(at)),
             Event::Turned(ids, why) => self.on_turned(at, device, ids, *why),

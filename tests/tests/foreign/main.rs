@@ -7,6 +7,7 @@ mod clock;
 mod mosquitto;
 mod senders;
 mod strace;
+mod wire;
 
 use std::fmt::Write as _;
 

@@ -109,6 +109,8 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
         | Request::DeviceList
         | Request::DeviceRemove { .. }
         | Request::DeviceSet { .. }
+        | Request::DeviceShow { .. }
+        | Request::Metrics
         | Request::RegistrationRemove { .. }
         | Request::Status => None,
     };

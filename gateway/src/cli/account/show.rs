@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use serde::Serialize;
 
-use crate::console::{DeviceRow, Pairing, RegistrationRow};
+use crate::console::{DeviceRow, DeviceShown, Pairing, RegistrationRow};
 
 /// Black on white, whatever the terminal's own colours are: a scanner wants dark modules on light.
 const BLACK_ON_WHITE: &str = "\u{1b}[38;5;16;48;5;231m";
@@ -67,6 +67,37 @@ pub(super) fn registrations(rows: &[RegistrationRow], out: &mut dyn Write) -> io
         [row.device.clone(), day(row.created), vapid.to_owned(), row.endpoint.clone(), row.app.clone()]
     };
     table(["DEVICE", "SINCE", "VAPID", "ENDPOINT", "APP"], rows.iter().map(cells), out)
+}
+
+pub(super) fn device(shown: &DeviceShown, out: &mut dyn Write) -> io::Result<()> {
+    let profile = shown.profile.as_deref().unwrap_or("as configured");
+    writeln!(out, "{} ({}), profile {profile}", shown.name, shown.device)?;
+    let Some(today) = shown.days.first() else { return writeln!(out, "nothing was counted yet") };
+    writeln!(out, "{} wakes today; delivering at once would have cost {}", today.total, today.at_once)?;
+    writeln!(out)?;
+    let days = shown.days.iter().map(|row| {
+        let date = if row.day == 0 { "unknown".to_owned() } else { day(row.day) };
+        let counts = [row.push, row.keep_alive, row.reconnect, row.waste, row.total, row.client, row.at_once];
+        let [push, keep_alive, reconnect, waste, total, client, at_once] =
+            counts.map(|count| count.to_string());
+        [date, push, keep_alive, reconnect, waste, total, client, at_once]
+    });
+    let head = ["DAY", "PUSH", "KEEP-ALIVE", "RECONNECT", "WASTE", "WAKES", "BY-ITSELF", "AT-ONCE"];
+    table(head, days, out)?;
+    writeln!(out)?;
+    let delays = ["high", "normal", "low", "very-low"].into_iter().filter_map(|urgency| {
+        let delay = shown.delay_ms.get(urgency)?;
+        let times = [delay.p50, delay.p95, delay.max].map(|ms| format!("{} s", f64::from(ms) / 1000.0));
+        let [p50, p95, max] = times;
+        Some([urgency.to_owned(), delay.count.to_string(), p50, p95, max])
+    });
+    table(["URGENCY", "MESSAGES", "P50", "P95", "MAX"], delays, out)?;
+    writeln!(out, "\nmissed deadlines: {}", shown.missed)?;
+    for network in &shown.networks {
+        let how = if network.settled { "settled" } else { "being tried" };
+        writeln!(out, "keep-alive in {}: {} s, {how}", network.network, network.keep_alive_s)?;
+    }
+    Ok(())
 }
 
 /// Columns as wide as their widest cell. The last one is free text and is not padded.

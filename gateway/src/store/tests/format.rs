@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Topic},
+    model::{Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Tally, Topic},
     store::record::{Flaw, MessageHead, Reserve, Tombstone, decode, decode_with, encode, encode_with},
 };
 
@@ -35,6 +35,10 @@ fn version_1_is_frozen() {
     let mut habit = Habit::default();
     let learnt = Learnt { ask_s: 427, borne_s: 427, failed_s: Some(450), settled: true, strikes: 1 };
     habit.learn(NetworkName::of([192, 0, 2, 1].into()), learnt);
+    let mut tally = Tally::default();
+    tally.missed = 1;
+    tally.today(Some(20_000)).push = 300;
+    tally.delayed(Urgency::High, 900);
     let preferences = Preferences {
         profile: Some(Profile::Saver),
         quiet: Some(QuietChoice::Hours("22:00-07:00".parse().expect("hours"))),
@@ -60,6 +64,11 @@ fn version_1_is_frozen() {
         ("habit", encode(b"h", &habit), "01e30d71c3010c3139322e302e322e302f3234ab03ab0301c2030101"),
         ("preferences", encode(b"p", &preferences), "01d4a7fb4401020100a80aa403"),
         ("session", encode(b"s", &session), "0192605a76010675702f312f2301"),
+        (
+            "tally",
+            encode(b"w", &tally),
+            "01a0bbd4c801a09c01000000ac02000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001000000000000000000000000000000008407010000000000",
+        ),
         ("tombstone", encode(b"t", &tombstone), "01b7d8666e0105746f6b656e80a0f1c2b134"),
         ("reserve", encode(b"x", &reserve), "01664acdaf80804080a0f1c2b134"),
         ("format", encode(b"x", &FORMAT), "012de1bfcb01"),
@@ -70,6 +79,7 @@ fn version_1_is_frozen() {
     assert_eq!(decode(b"r", &encode(b"r", &registration(1, 2))), Ok(registration(1, 2)));
     assert_eq!(decode(b"h", &encode(b"h", &habit)), Ok(habit));
     assert_eq!(decode(b"s", &encode(b"s", &session)), Ok(session));
+    assert_eq!(decode(b"w", &encode(b"w", &tally)), Ok(tally));
     assert_eq!(decode(b"t", &encode(b"t", &tombstone)), Ok(tombstone));
     assert_eq!(decode(b"x", &encode(b"x", &reserve)), Ok(reserve));
 }

@@ -1,0 +1,283 @@
+//! What each device's wakes cost its owner, and what delivering at once would have cost.
+//!
+//! A wake is a packet, in either direction, after at least τ of silence on the device's connection. The
+//! meter hears what the planner hears and keeps two lines of packets for each device: the real one, and
+//! one in which every push went when it came, with the same contacts and pings. It decides nothing.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    model::{DeviceId, MessageId, Pending, Tally, Urgency},
+    transport::{Event, Parting, Report},
+};
+
+/// While something changes, it is written at most this often.
+const WRITE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Where tallies are kept. Neither call may wait.
+pub trait Archive: Send + Sync {
+    /// What was counted of a device up to the last write; `None` when it is not paired.
+    fn recall(&self, device: DeviceId) -> Option<Tally>;
+
+    /// Writes it down.
+    fn write(&self, device: DeviceId, tally: Tally);
+}
+
+/// A moment, and the local day that it belongs to, if anybody knows.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// Days since 1970, local.
+    pub day: Option<u32>,
+    /// When.
+    pub instant: Instant,
+}
+
+/// Counts. Shared by the driver, which tells it everything, and the console, which asks.
+pub struct Meter {
+    archive: Box<dyn Archive>,
+    gauges: Mutex<HashMap<DeviceId, Gauge>>,
+    tau: Duration,
+}
+
+/// Why there was a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    Client,
+    KeepAlive,
+    Push,
+    Reconnect,
+    Waste,
+}
+
+/// One device.
+#[derive(Debug)]
+struct Gauge {
+    /// Something was counted since the last write.
+    changed: bool,
+    connected: bool,
+    /// The last packet there was.
+    contact: Option<Instant>,
+    /// The last packet there would have been.
+    at_once: Option<Instant>,
+    parting: Option<Parting>,
+    tally: Tally,
+    /// When each message that has not left yet came.
+    waiting: HashMap<MessageId, (Instant, Urgency)>,
+    written: Option<Instant>,
+}
+
+impl Meter {
+    /// A meter for radios that stay up for `tau` after a packet.
+    #[must_use]
+    pub fn new(archive: Box<dyn Archive>, tau: Duration) -> Self {
+        Self { archive, gauges: Mutex::default(), tau }
+    }
+
+    /// What was counted of a device; `None` when it is not paired.
+    #[must_use]
+    pub fn tally(&self, device: DeviceId) -> Option<Tally> {
+        let known = self.lock().get(&device).map(|gauge| gauge.tally.clone());
+        known.or_else(|| self.archive.recall(device))
+    }
+
+    /// A message waits. The write of what was counted rides with the message's own.
+    pub fn on_pending(&self, at: At, pending: &Pending) {
+        let written = self.on(pending.device, |gauge| {
+            gauge.waiting.insert(pending.id, (at.instant, pending.urgency));
+            gauge.tally.messages.accepted += 1;
+            gauge.changed = true;
+            if gauge.connected {
+                gauge.instead(at, self.tau);
+            }
+            gauge.take_due(at.instant)
+        });
+        if let Some(Some(tally)) = written {
+            self.archive.write(pending.device, tally);
+        }
+    }
+
+    /// A message is over before it has left: expired, replaced or cancelled.
+    pub fn on_over(&self, device: DeviceId, id: MessageId, replaced: bool) {
+        self.on(device, |gauge| {
+            gauge.waiting.remove(&id);
+            gauge.tally.messages.replaced += u32::from(replaced);
+            gauge.changed = true;
+        });
+    }
+
+    /// Messages have expired.
+    pub fn on_expired(&self, ids: &[MessageId]) {
+        let mut gauges = self.lock();
+        for gauge in gauges.values_mut() {
+            let before = gauge.waiting.len();
+            gauge.waiting.retain(|id, _| !ids.contains(id));
+            let gone = u32::try_from(before - gauge.waiting.len()).unwrap_or(u32::MAX);
+            gauge.tally.messages.expired += gone;
+            gauge.changed |= gone > 0;
+        }
+    }
+
+    /// So many messages left later than they may wait.
+    pub fn on_missed(&self, device: DeviceId, missed: u32) {
+        self.on(device, |gauge| gauge.tally.missed += missed);
+    }
+
+    /// The gateway has sent a ping.
+    pub fn on_ping(&self, at: At, device: DeviceId) {
+        self.on(device, |gauge| gauge.packet(at, self.tau, Cause::KeepAlive));
+    }
+
+    /// A transport has learnt something.
+    pub fn on_report(&self, day: Option<u32>, report: &Report) {
+        let (at, tau) = (At { day, instant: report.at }, self.tau);
+        self.on(report.device, |gauge| match &report.event {
+            Event::Joined(_) => {
+                let cause = match gauge.parting.take() {
+                    _ if gauge.connected => Cause::Client,
+                    Some(Parting::Closed) => Cause::Client,
+                    Some(Parting::Ended) => Cause::Waste,
+                    Some(Parting::Lost) | None => Cause::Reconnect,
+                };
+                gauge.connected = true;
+                gauge.packet(at, tau, cause);
+            }
+            Event::Left(parting) => {
+                gauge.parting = Some(*parting);
+                (gauge.connected, gauge.contact, gauge.at_once) = (false, None, None);
+            }
+            Event::Acked(ids) => {
+                gauge.tally.messages.acked += count(ids);
+                // What was taken over without having been seen to leave has left.
+                gauge.waiting.retain(|id, _| !ids.contains(id));
+                gauge.answer(at, tau);
+            }
+            Event::State(_) | Event::Stirred => gauge.packet(at, tau, Cause::Client),
+            Event::Taken(ids) => {
+                gauge.packet(at, tau, Cause::Push);
+                gauge.tally.messages.sent += count(ids);
+                for id in ids {
+                    if let Some((came, urgency)) = gauge.waiting.remove(id) {
+                        let waited = at.instant.saturating_duration_since(came).as_millis();
+                        gauge.tally.delayed(urgency, u64::try_from(waited).unwrap_or(u64::MAX));
+                    }
+                }
+            }
+            Event::Pulse(_) | Event::Turned(..) => {}
+        });
+    }
+
+    /// A device is unpaired.
+    pub fn forget(&self, device: DeviceId) {
+        self.lock().remove(&device);
+    }
+
+    /// Writes down what was not written yet: the gateway ends.
+    pub fn close(&self) {
+        let mut gauges = self.lock();
+        for (device, gauge) in gauges.iter_mut().filter(|(_, gauge)| gauge.changed) {
+            gauge.changed = false;
+            self.archive.write(*device, gauge.tally.clone());
+        }
+    }
+
+    fn on<T>(&self, device: DeviceId, change: impl FnOnce(&mut Gauge) -> T) -> Option<T> {
+        let mut gauges = self.lock();
+        let gauge = match gauges.entry(device) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(Gauge::new(self.archive.recall(device)?)),
+        };
+        Some(change(gauge))
+    }
+
+    /// A panic while it was held has at most lost a count.
+    fn lock(&self) -> MutexGuard<'_, HashMap<DeviceId, Gauge>> {
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gauge {
+    fn new(tally: Tally) -> Self {
+        Self {
+            at_once: None,
+            changed: false,
+            connected: false,
+            contact: None,
+            parting: None,
+            tally,
+            waiting: HashMap::new(),
+            written: None,
+        }
+    }
+
+    /// A packet that there was.
+    fn packet(&mut self, at: At, tau: Duration, cause: Cause) {
+        let woke = asleep(self.contact, at.instant, tau);
+        self.contact = self.contact.max(Some(at.instant));
+        let today = self.tally.today(at.day);
+        match (cause, woke) {
+            (Cause::KeepAlive, false) | (Cause::Waste, true) => today.waste += 1,
+            (_, false) => {}
+            (Cause::Client, true) => today.client += 1,
+            (Cause::KeepAlive, true) => today.keep_alive += 1,
+            (Cause::Push, true) => today.push += 1,
+            (Cause::Reconnect, true) => today.reconnect += 1,
+        }
+        self.changed = true;
+        match cause {
+            Cause::Push => {}
+            // The same contacts: what the phone does by itself costs the owner of neither anything.
+            Cause::Client => self.at_once = self.at_once.max(Some(at.instant)),
+            Cause::KeepAlive | Cause::Reconnect | Cause::Waste => self.instead(at, tau),
+        }
+    }
+
+    /// A packet that there would have been, too, had everything been delivered at once.
+    fn instead(&mut self, at: At, tau: Duration) {
+        if asleep(self.at_once, at.instant, tau) {
+            self.tally.today(at.day).at_once += 1;
+        }
+        self.at_once = self.at_once.max(Some(at.instant));
+    }
+
+    /// The answer to a message: no contact of the device's own.
+    fn answer(&mut self, at: At, tau: Duration) {
+        if asleep(self.contact, at.instant, tau) {
+            self.tally.today(at.day).push += 1;
+        }
+        self.contact = self.contact.max(Some(at.instant));
+        self.changed = true;
+    }
+
+    /// What is to be written, if it is time to.
+    fn take_due(&mut self, now: Instant) -> Option<Tally> {
+        // The first time, an hour from now: a start is no reason to write.
+        let written = *self.written.get_or_insert(now);
+        if !self.changed || now.saturating_duration_since(written) < WRITE_EVERY {
+            return None;
+        }
+        (self.changed, self.written) = (false, Some(now));
+        Some(self.tally.clone())
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("tau", &self.tau).finish_non_exhaustive()
+    }
+}
+
+fn asleep(last: Option<Instant>, now: Instant, tau: Duration) -> bool {
+    last.is_none_or(|last| now.saturating_duration_since(last) >= tau)
+}
+
+fn count(ids: &[MessageId]) -> u32 {
+    u32::try_from(ids.len()).unwrap_or(u32::MAX)
+}
