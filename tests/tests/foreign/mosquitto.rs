@@ -63,7 +63,7 @@ async fn mosquitto_sub_shows_the_properties_of_mqtt_5() {
     request.body("body").send().await.expect(201);
     let mut command = Command::new(&program);
     command.args(login(&gateway, &device, "mqttv5")).args(["-q", "1", "-C", "1", "-F", "%P|%E|%p"]);
-    command.args(["-t", &format!("up/{}/inbox/#", device.id)]);
+    command.args(["-t", &format!("up/{}/inbox/push/+", device.id)]);
     let line = Terminal::start(command).line("a push", |line| Some(line.to_owned())).await;
     assert!(line.contains("message-id:") && line.contains("content-encoding:aes128gcm"), "{line}");
     assert!(line.ends_with("|body"), "{line}");
