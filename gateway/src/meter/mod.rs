@@ -159,6 +159,8 @@ impl Meter {
                 gauge.waiting.retain(|id, _| !ids.contains(id));
                 gauge.answer(at, tau);
             }
+            // CONNECT and SUBSCRIBE: part of coming back.
+            Event::State(_) | Event::Stirred if !gauge.connected => {}
             Event::State(_) | Event::Stirred => gauge.packet(at, tau, Cause::Client),
             Event::Taken(ids) => {
                 gauge.packet(at, tau, Cause::Push);

@@ -120,6 +120,7 @@ fn what_the_phone_does_by_itself_is_kept_apart() {
 fn reconnects_and_waste_are_told_apart() {
     let world = World::new();
     for (second, parting) in [(0, Parting::Lost), (100, Parting::Ended), (200, Parting::Closed)] {
+        world.tell(second, Event::Stirred);
         world.join(second);
         world.tell(second + 50, Event::Left(parting));
     }
