@@ -81,7 +81,9 @@ async fn a_push_in_a_burst_costs_at_most_5_kb_with_its_deletion() {
     let Some(disk) = faults::disk("a_push_in_a_burst_costs_at_most_5_kb_with_its_deletion", &home) else {
         return;
     };
-    let mut gateway = Gateway::new().state_in(disk.path()).start().await;
+    // What is measured is the disk: no sender is told to slow down, however fast the machine.
+    let unmetered = "[limits]\nburst = 4096\nper_second = 4096\n";
+    let mut gateway = Gateway::new().config(unmetered).state_in(disk.path()).start().await;
     let (device, endpoint) = absent(&gateway).await;
     push(&gateway, &endpoint, "reserves numbers").await;
     let before = written_at_rest(&disk).await;
