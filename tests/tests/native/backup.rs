@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use harness::{Gateway, Phone, Version};
+use harness::{Gateway, Phone, Version, eventually};
 
 use crate::{absent, bodies_until, phone, push};
 
@@ -45,7 +45,10 @@ async fn a_backup_of_a_running_gateway_brings_everything_back_elsewhere() {
     let mut back = Phone::connect(&gateway, &device, Version::V5).await;
     assert!(back.session_present, "the session is part of the backup");
     assert_eq!(bodies_until(&mut back, "after").await, ["waiting"]);
-    assert_eq!(gateway.request("DELETE", &waiting).send().await.status, 404);
+    eventually("what was delivered cannot be taken back", async || {
+        (gateway.request("DELETE", &waiting).send().await.status == 404).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
