@@ -1,6 +1,6 @@
 //! The order of events: rounds, turns, cases, bursts.
 
-use std::{path::Path, process, thread};
+use std::{path::Path, process, thread, time::Duration};
 
 use crate::{
     Result,
@@ -15,8 +15,13 @@ use crate::{
 
 /// How many pushes are in flight.
 pub(crate) const IN_FLIGHT: [usize; 3] = [1, 16, 256];
-/// Where processor time and disk bytes are read.
+/// Where processor time, disk bytes, and memory after equal bursts are read.
 const COST_AT: usize = 16;
+/// After how many pushes the servers' memory is compared: what the slower one takes in the bursts that measure
+/// rates, a few seconds each. Otherwise the faster one would be asked for its memory with twenty times as many.
+pub(crate) const EQUAL: u64 = 4_000;
+/// In this time the slower server takes them.
+const EQUAL_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs all rounds.
 pub(crate) fn measure(args: &Args, work: &Path) -> Result<Measures> {
@@ -34,6 +39,7 @@ pub(crate) fn measure(args: &Args, work: &Path) -> Result<Measures> {
             for &side in sides.iter().filter(|side| **side != Side::Mosquitto) {
                 eprintln!("compare: round {round} of {}: {}, {}", args.rounds(), side.name(), case.name());
                 bursts(side, case, args, work, &mut measures)?;
+                equal_burst(side, case, args, work, &mut measures)?;
             }
         }
         // Whoever went first goes last: a machine that gets slower or faster favours nobody.
@@ -94,6 +100,28 @@ fn bursts(side: Side, case: Case, args: &Args, work: &Path, measures: &mut Measu
         }
         measures.add(side, Measure::BurstMemory(case), megabytes(proc::resident(server.pid())?));
         measures.add(side, Measure::BurstPushes(case), precise(pushes) / 1e3);
+        Ok(())
+    };
+    run(measures).map_err(|error| server.failure(&error))
+}
+
+/// The memory of a fresh server after as many pushes as the others got.
+fn equal_burst(side: Side, case: Case, args: &Args, work: &Path, measures: &mut Measures) -> Result<()> {
+    let server = Server::start(side, args, work)?;
+    let run = |measures: &mut Measures| -> Result<()> {
+        thread::sleep(args.idle());
+        let subscriber = match case {
+            Case::Alone => None,
+            Case::Connected => Some(Subscriber::start(&server.subscription)?),
+        };
+        let plan = Plan { in_flight: COST_AT, length: EQUAL_WITHIN, most: EQUAL };
+        let burst = load::burst(server.address, &server.paths, plan)?;
+        if let Some(subscriber) = subscriber {
+            subscriber.wait_for(burst.answered)?;
+            subscriber.drain();
+        }
+        proc::settled(server.pid(), args.rest())?;
+        measures.add(side, Measure::EqualMemory(case), megabytes(proc::resident(server.pid())?));
         Ok(())
     };
     run(measures).map_err(|error| server.failure(&error))
