@@ -128,6 +128,48 @@ impl Admission {
         self.admit(request, registration, now)
     }
 
+    /// Judges one request in the legacy coding `aesgcm` and puts what its headers say before the body, as
+    /// the common-proxies gateway does: that is all that the app needs. The headers themselves go no
+    /// further, or a transport would write them a second time.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit), and [`Refusal::CodingNotLegacy`].
+    pub fn admit_aesgcm(
+        &self,
+        request: Unchecked<'_>,
+        registration: Arc<Registration>,
+        now: Moment,
+    ) -> Result<Checked, Refusal> {
+        let is_encrypted = headers::is_encrypted(request.headers);
+        let Checked(mut parts) = self.admit(request, registration, now)?;
+        let prefix = parts.coding.aesgcm_prefix().filter(|_| is_encrypted).ok_or(Refusal::CodingNotLegacy)?;
+        parts.body = [prefix.as_bytes(), &parts.body].concat().into();
+        parts.coding = Coding::default();
+        Ok(Checked(parts))
+    }
+
+    /// Judges a message that a homeserver gave to the Matrix gateway for the endpoint of `registration`.
+    /// No header says anything about it, so it waits a day, and is nobody's where a key is asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`] and [`Refusal::VapidAbsent`].
+    pub fn admit_notification(
+        &self,
+        body: Bytes,
+        urgency: Urgency,
+        topic: Option<Topic>,
+        registration: Arc<Registration>,
+    ) -> Result<Checked, Refusal> {
+        if body.len() > MAX_BODY {
+            return Err(Refusal::BodyTooLarge);
+        }
+        if registration.vapid.is_some() {
+            return Err(Refusal::VapidAbsent);
+        }
+        let (coding, ttl) = (Coding::default(), Ttl::DEFAULT);
+        Ok(Checked(Parts { body, coding, registration, topic, ttl, urgency }))
+    }
+
     /// Judges one request to the endpoint of `registration`.
     ///
     /// # Errors

@@ -10,6 +10,11 @@ pub enum Refusal {
     /// The token may be good, but nobody knows what time it is (passing).
     #[error("the clock of this gateway is not set yet, so the VAPID token cannot be judged: try again later")]
     ClockUntrusted,
+    /// The way for legacy messages was given another one (draft-ietf-webpush-encryption-04).
+    #[error(
+        "only messages in the legacy coding go here: send Content-Encoding: aesgcm with Encryption: salt=… and Crypto-Key: dh=…, or push to the endpoint itself"
+    )]
+    CodingNotLegacy,
     /// `Content-Encoding`, `Crypto-Key` or `Encryption` cannot be passed on.
     #[error(
         "Content-Encoding, Crypto-Key and Encryption must be visible ASCII of at most 64, 1024 and 1024 characters, of which 320 are passed on (all but p256ecdsa)"

@@ -54,8 +54,14 @@ pub(super) enum Answer {
     Endpoint,
     /// There was an endpoint here.
     EndpointGone,
+    /// An endpoint is to be named, and is not.
+    EndpointMissing,
+    /// The endpoint that is named is not one of this gateway.
+    EndpointNotOurs,
     /// There is no endpoint here.
     EndpointUnknown,
+    /// The path is a gateway from another protocol to UnifiedPush; the discovery of which.
+    Gateway(&'static str),
     /// The gateway runs.
     Healthy,
     /// The endpoint gets more than it may.
@@ -64,12 +70,21 @@ pub(super) enum Answer {
     MessageUnknown,
     /// The path does not know the method; it knows these.
     MethodUnknown(&'static str),
+    /// A notification of Matrix says nothing that could be passed on; what would be right.
+    NotificationMalformed(&'static str),
+    /// A notification of Matrix is safe.
+    Notified {
+        /// The pushkeys that are no endpoints any more.
+        rejected: Vec<String>,
+    },
     /// The store could not take it.
     NotStored(NotStored),
     /// There is no such path.
     PathUnknown,
     /// A browser may go on with these methods.
     Preflight(&'static str),
+    /// The pushkey of a notification may be one of this gateway, but is none that it can tell.
+    PushkeyUnserved,
     /// Admission said no.
     Refused(Refusal),
     /// The message is safe.
@@ -85,16 +100,23 @@ impl Answer {
     /// The status code.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::About | Self::Endpoint | Self::Healthy => StatusCode::OK,
+            Self::About | Self::Endpoint | Self::Gateway(_) | Self::Healthy | Self::Notified { .. } => {
+                StatusCode::OK
+            }
             Self::Stored { .. } => StatusCode::CREATED,
             Self::Cancelled | Self::Preflight(_) => StatusCode::NO_CONTENT,
-            Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::BodyBroken | Self::EndpointMissing | Self::NotificationMalformed(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::EndpointUnknown | Self::MessageUnknown | Self::PathUnknown => StatusCode::NOT_FOUND,
             Self::EndpointGone => StatusCode::GONE,
+            Self::EndpointNotOurs => StatusCode::FORBIDDEN,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodUnknown(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::CommitTooSlow | Self::Crowded | Self::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CommitTooSlow | Self::Crowded | Self::NotStored(_) | Self::PushkeyUnserved => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Refused(refusal) => refused(*refusal),
         }
     }
@@ -151,23 +173,29 @@ impl Answer {
             | Self::Crowded
             | Self::Endpoint
             | Self::EndpointGone
+            | Self::EndpointMissing
+            | Self::EndpointNotOurs
             | Self::EndpointUnknown
+            | Self::Gateway(_)
             | Self::Healthy
             | Self::Limited(_)
             | Self::MessageUnknown
+            | Self::NotificationMalformed(_)
+            | Self::Notified { .. }
             | Self::NotStored(_)
             | Self::PathUnknown
+            | Self::PushkeyUnserved
             | Self::Refused(_) => {}
         }
         response
     }
 
     /// When to come back, in seconds: for everything that passes, and only for that.
-    fn retry_after(&self) -> Option<u32> {
+    pub(super) fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Crowded | Self::NotStored(NotStored::Busy) => Some(1),
             Self::CommitTooSlow | Self::NotStored(NotStored::Disk) => Some(30),
-            Self::Refused(Refusal::ClockUntrusted) => Some(60),
+            Self::PushkeyUnserved | Self::Refused(Refusal::ClockUntrusted) => Some(60),
             Self::Limited(TooMany { retry_after_s }) => Some(*retry_after_s),
             Self::About
             | Self::BodyBroken
@@ -175,10 +203,15 @@ impl Answer {
             | Self::Cancelled
             | Self::Endpoint
             | Self::EndpointGone
+            | Self::EndpointMissing
+            | Self::EndpointNotOurs
             | Self::EndpointUnknown
+            | Self::Gateway(_)
             | Self::Healthy
             | Self::MessageUnknown
             | Self::MethodUnknown(_)
+            | Self::NotificationMalformed(_)
+            | Self::Notified { .. }
             | Self::PathUnknown
             | Self::Preflight(_)
             | Self::Refused(_)
@@ -191,18 +224,26 @@ impl Answer {
             Self::Cancelled | Self::Preflight(_) | Self::Stored { .. } => Bytes::new(),
             Self::About => Bytes::from_static(ABOUT.as_bytes()),
             Self::Endpoint => Bytes::from_static(DISCOVERY.as_bytes()),
+            Self::Gateway(discovery) => Bytes::from_static(discovery.as_bytes()),
             Self::Healthy => Bytes::from_static(b"ok\n"),
+            Self::Notified { rejected } => {
+                serde_json::to_vec(&Outcome { rejected }).unwrap_or_default().into()
+            }
             Self::BodyBroken
             | Self::BodyTooSlow
             | Self::CommitTooSlow
             | Self::Crowded
             | Self::EndpointGone
+            | Self::EndpointMissing
+            | Self::EndpointNotOurs
             | Self::EndpointUnknown
             | Self::Limited(_)
             | Self::MessageUnknown
             | Self::MethodUnknown(_)
+            | Self::NotificationMalformed(_)
             | Self::NotStored(_)
             | Self::PathUnknown
+            | Self::PushkeyUnserved
             | Self::Refused(_) => {
                 let wire = Wire { code: self.status().as_u16(), error: &self.message() };
                 // Strings and a number cannot fail to become JSON; an empty body says no less than the status.
@@ -217,7 +258,9 @@ impl Answer {
             Self::About
             | Self::Cancelled
             | Self::Endpoint
+            | Self::Gateway(_)
             | Self::Healthy
+            | Self::Notified { .. }
             | Self::Preflight(_)
             | Self::Stored { .. } => "",
             Self::Refused(refusal) => return refusal.to_string().into(),
@@ -226,6 +269,12 @@ impl Answer {
             Self::CommitTooSlow => "the disk did not confirm the message in time: send it again later",
             Self::Crowded => "too many connections: try again later",
             Self::EndpointGone => "this endpoint has been removed: ask the app for its new one",
+            Self::EndpointMissing => {
+                "e must be the URL of an endpoint of this gateway: /aesgcm?e=https%3A%2F%2F…%2Fp%2F…"
+            }
+            Self::EndpointNotOurs => {
+                "e is not an endpoint of this gateway: nothing is passed on to other servers"
+            }
             Self::EndpointUnknown => "there is no such endpoint: check the URL that the app gave you",
             Self::Limited(_) => {
                 "this endpoint gets more messages than its owner allows: send fewer, or replace them by Topic"
@@ -234,12 +283,22 @@ impl Answer {
                 "there is no such message (any more): it was delivered, replaced or expired"
             }
             Self::MethodUnknown(_) => "the method is not allowed here: Allow names those that are",
+            Self::NotificationMalformed(expected) => expected,
             Self::NotStored(NotStored::Busy) => "the gateway is busy or restarting: try again later",
             Self::NotStored(NotStored::Disk) => "the gateway cannot write to its disk: try again later",
             Self::PathUnknown => "there is nothing at this path: an endpoint is /p/ and 27 characters",
+            Self::PushkeyUnserved => {
+                "a pushkey is no endpoint that this gateway can tell: check the URL that the app gave"
+            }
         };
         error.into()
     }
+}
+
+/// What the Push Gateway API of Matrix answers.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    rejected: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -254,6 +313,7 @@ fn refused(refusal: Refusal) -> StatusCode {
         Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::ClockUntrusted => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::CodingUnusable
+        | Refusal::CodingNotLegacy
         | Refusal::EncryptionParameters
         | Refusal::TopicMalformed
         | Refusal::TopicRepeated

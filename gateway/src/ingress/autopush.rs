@@ -52,13 +52,26 @@ fn error(answer: &Answer) -> Option<(StatusCode, u16)> {
         Answer::About
         | Answer::Cancelled
         | Answer::Endpoint
+        | Answer::Gateway(_)
         | Answer::Healthy
+        | Answer::Notified { .. }
         | Answer::Preflight(_)
         | Answer::Stored { .. } => return None,
-        Answer::EndpointUnknown | Answer::MessageUnknown | Answer::PathUnknown => 102,
+        Answer::EndpointMissing
+        | Answer::EndpointNotOurs
+        | Answer::EndpointUnknown
+        | Answer::MessageUnknown
+        | Answer::PathUnknown => 102,
         Answer::EndpointGone => 106,
-        Answer::CommitTooSlow | Answer::Crowded | Answer::Limited(_) | Answer::NotStored(_) => 201,
-        Answer::BodyBroken | Answer::BodyTooSlow | Answer::MethodUnknown(_) => 999,
+        Answer::CommitTooSlow
+        | Answer::Crowded
+        | Answer::Limited(_)
+        | Answer::NotStored(_)
+        | Answer::PushkeyUnserved => 201,
+        Answer::BodyBroken
+        | Answer::BodyTooSlow
+        | Answer::MethodUnknown(_)
+        | Answer::NotificationMalformed(_) => 999,
         Answer::Refused(refusal) => return Some(refused(*refusal, answer.status())),
     };
     Some((answer.status(), errno))
@@ -67,7 +80,10 @@ fn error(answer: &Answer) -> Option<(StatusCode, u16)> {
 fn refused(refusal: Refusal, status: StatusCode) -> (StatusCode, u16) {
     match refusal {
         Refusal::BodyTooLarge => (status, 104),
-        Refusal::CodingUnusable | Refusal::EncryptionParameters | Refusal::VapidKeyReused => (status, 110),
+        Refusal::CodingNotLegacy
+        | Refusal::CodingUnusable
+        | Refusal::EncryptionParameters
+        | Refusal::VapidKeyReused => (status, 110),
         Refusal::TtlMissing => (status, 111),
         Refusal::TtlMalformed | Refusal::TtlRepeated => (status, 112),
         Refusal::TopicMalformed | Refusal::TopicRepeated => (status, 113),

@@ -12,6 +12,8 @@ use super::{
     Limits,
     answer::Answer,
     body::{self, Unread},
+    matrix::Recent,
+    named::Named,
     queue::Queue,
     route::Route,
 };
@@ -35,6 +37,8 @@ pub(super) struct Desk<Q> {
     pub(super) clock: SharedClock,
     pub(super) limits: Limits,
     pub(super) meter: Meter,
+    /// What homeservers have said already.
+    pub(super) notified: Recent,
     pub(super) queue: Q,
     pub(super) telemetry: Arc<Telemetry>,
 }
@@ -47,13 +51,23 @@ impl<Q: Queue> Desk<Q> {
     {
         match Route::find(&head.method, head.uri.path()) {
             Route::About => Answer::About,
+            Route::Aesgcm => match self.named_endpoint(head.uri.query()) {
+                Ok(registration) => {
+                    self.push(registration, &head.headers, body, Admission::admit_aesgcm).await
+                }
+                Err(answer) => answer,
+            },
+            Route::AesgcmDiscovery => Answer::Gateway(r#"{"unifiedpush":{"gateway":"aesgcm"}}"#),
             Route::Cancel(token) => self.cancel(&token).await,
             Route::Discover(endpoint) => match self.endpoint(&endpoint) {
                 Ok(_) => Answer::Endpoint,
                 Err(answer) => answer,
             },
             Route::Health => Answer::Healthy,
+            Route::MatrixDiscovery => Answer::Gateway(r#"{"unifiedpush":{"gateway":"matrix"}}"#),
+            Route::MatrixUnknown => Answer::PathUnknown,
             Route::Method(methods) => Answer::MethodUnknown(methods),
+            Route::Notify => self.notify(body).await,
             Route::Preflight(methods) => Answer::Preflight(methods),
             Route::Push(endpoint) => match self.endpoint(&endpoint) {
                 Ok(registration) => self.push(registration, &head.headers, body, Admission::admit).await,
@@ -77,6 +91,15 @@ impl<Q: Queue> Desk<Q> {
             Lookup::Gone => Err(Answer::EndpointGone),
             Lookup::Live(registration) => Ok(registration),
             Lookup::Unknown => Err(Answer::EndpointUnknown),
+        }
+    }
+
+    /// The registration whose endpoint the query names as `e`, as in `endpoint`.
+    fn named_endpoint(&self, query: Option<&str>) -> Result<Arc<Registration>, Answer> {
+        match Named::in_query(query.unwrap_or_default(), &self.base) {
+            Named::Endpoint { is_here: true, token } => self.endpoint(&token),
+            Named::Endpoint { is_here: false, .. } | Named::Elsewhere => Err(Answer::EndpointNotOurs),
+            Named::Here | Named::Nothing => Err(Answer::EndpointMissing),
         }
     }
 
@@ -117,17 +140,24 @@ impl<Q: Queue> Desk<Q> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let body = body::read(body, MAX_BODY, self.limits.body).await.map_err(|unread| match unread {
-            Unread::Broken => Answer::BodyBroken,
-            Unread::TooLarge => Answer::Refused(Refusal::BodyTooLarge),
-            Unread::TooSlow => Answer::BodyTooSlow,
-        })?;
-        let request = Unchecked { body, headers };
+        let request = Unchecked { body: self.read(body).await?, headers };
         admit(&self.admission, request, registration, self.clock.moment()).map_err(Answer::Refused)
     }
 
+    /// Reads the body.
+    pub(super) async fn read<B>(&self, body: &mut B) -> Result<Bytes, Answer>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        body::read(body, MAX_BODY, self.limits.body).await.map_err(|unread| match unread {
+            Unread::Broken => Answer::BodyBroken,
+            Unread::TooLarge => Answer::Refused(Refusal::BodyTooLarge),
+            Unread::TooSlow => Answer::BodyTooSlow,
+        })
+    }
+
     /// Queues a message and waits until it is safe.
-    async fn store(&self, checked: Checked) -> Answer {
+    pub(super) async fn store(&self, checked: Checked) -> Answer {
         let Parts { body, coding, registration, topic, ttl, urgency } = checked.into_parts();
         let push = NewPush { body, coding, registration, topic, ttl, urgency };
         let (token, commit) = match self.queue.append(push, self.clock.moment()) {
@@ -145,7 +175,7 @@ impl<Q: Queue> Desk<Q> {
     }
 
     /// Counts a message that was never accepted.
-    fn refuse(&self, answer: Answer) -> Answer {
+    pub(super) fn refuse(&self, answer: Answer) -> Answer {
         self.telemetry.count(Phase::Refused, 1);
         answer
     }

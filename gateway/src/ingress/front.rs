@@ -31,9 +31,10 @@ use super::{
     desk::Desk,
     io::{Pace, Paced, Turn},
     limits::{MAX_HEAD, STANDING, STANDING_HEAD, USER_TIMEOUT},
+    matrix,
     queue::Queue,
     reception::{Reception, Side},
-    route::{Route, WEB_PUSH},
+    route::{MATRIX, Route, WEB_PUSH},
 };
 use crate::{
     admission::MAX_BODY,
@@ -235,8 +236,11 @@ impl<Q: Queue> Front<Q> {
         // An unread body would end the connection without a word of warning to a sender that wants to
         // use it again.
         let ends = answer.is_last() || body::skip(&mut body, MAX_BODY, self.limits.body).await.is_err();
-        let is_autopush = head.uri.path().starts_with(WEB_PUSH);
-        let mut response = if is_autopush { autopush::into_response(answer) } else { answer.into_response() };
+        let mut response = match head.uri.path() {
+            path if path.starts_with(MATRIX) => matrix::into_response(answer),
+            path if path.starts_with(WEB_PUSH) => autopush::into_response(answer),
+            _ => answer.into_response(),
+        };
         if ends || self.is_crowded() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

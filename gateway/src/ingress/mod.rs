@@ -15,6 +15,8 @@ mod desk;
 mod front;
 mod io;
 mod limits;
+mod matrix;
+mod named;
 mod queue;
 mod reception;
 mod route;
@@ -26,7 +28,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch};
 
-use self::{desk::Desk, front::Front, queue::Queue, reception::Side};
+use self::{desk::Desk, front::Front, matrix::Recent, queue::Queue, reception::Side};
 pub use self::{limits::Limits, reception::Reception};
 use crate::{
     admission::{Admission, Meter, MissingTtl, Policy, Rate},
@@ -114,7 +116,8 @@ impl Public {
         let State { base, clock, intake, limits, missing_ttl, rate, reception, telemetry } = state;
         let admission = Admission::new(&Policy { missing_ttl, origin: base.clone() });
         let meter = Meter::new(rate);
-        let desk = Desk { admission, base, clock, limits, meter, queue: intake, telemetry };
+        let notified = Recent::default();
+        let desk = Desk { admission, base, clock, limits, meter, notified, queue: intake, telemetry };
         self.serve_desk(desk, reception, shutdown).await;
     }
 

@@ -9,14 +9,24 @@ use crate::model::{EndpointToken, MessageToken};
 pub(super) enum Route {
     /// `GET /`
     About,
+    /// `POST /aesgcm?e=<endpoint>`: legacy coding for apps that are given nothing but bytes.
+    Aesgcm,
+    /// `GET /aesgcm`
+    AesgcmDiscovery,
     /// `DELETE /m/<token>` (RFC 8030 §5: the push message resource).
     Cancel(MessageToken),
     /// `GET /p/<token>`: is this an endpoint?
     Discover(EndpointToken),
     /// `GET /health`
     Health,
+    /// `GET /_matrix/push/v1/notify`
+    MatrixDiscovery,
+    /// Something else below `/_matrix/`.
+    MatrixUnknown,
     /// A path that exists, with a method that it does not know; the ones that it knows.
     Method(&'static str),
+    /// `POST /_matrix/push/v1/notify`: the Push Gateway API of Matrix.
+    Notify,
     /// `OPTIONS`, which browsers send first; the methods to allow.
     Preflight(&'static str),
     /// `POST /p/<token>`, also as `PUT`.
@@ -31,9 +41,15 @@ pub(super) enum Route {
 }
 
 const ENDPOINT_METHODS: &str = "POST, PUT, GET, HEAD, OPTIONS";
+const GATEWAY_METHODS: &str = "POST, GET, HEAD, OPTIONS";
 const MESSAGE_METHODS: &str = "DELETE, OPTIONS";
 const PAGE_METHODS: &str = "GET, HEAD";
 const WEB_PUSH_METHODS: &str = "POST, OPTIONS";
+const AESGCM: &str = "/aesgcm";
+/// What belongs to Matrix, whose errors have a form of their own.
+pub(super) const MATRIX: &str = "/_matrix/";
+/// The one path that homeservers take for a push gateway.
+const NOTIFY: &str = "/_matrix/push/v1/notify";
 /// Where endpoints in Autopush's form lie.
 pub(super) const WEB_PUSH: &str = "/wpush/";
 
@@ -62,6 +78,22 @@ impl Route {
                 Method::OPTIONS => Self::Preflight(MESSAGE_METHODS),
                 _ => Self::Method(MESSAGE_METHODS),
             });
+        }
+        let gateway = match path {
+            AESGCM => Some((Self::Aesgcm, Self::AesgcmDiscovery)),
+            NOTIFY => Some((Self::Notify, Self::MatrixDiscovery)),
+            _ => None,
+        };
+        if let Some((post, discovery)) = gateway {
+            return match *method {
+                Method::POST => post,
+                Method::GET | Method::HEAD => discovery,
+                Method::OPTIONS => Self::Preflight(GATEWAY_METHODS),
+                _ => Self::Method(GATEWAY_METHODS),
+            };
+        }
+        if path.starts_with(MATRIX) {
+            return Self::MatrixUnknown;
         }
         let page = match path {
             "/" => Self::About,
@@ -111,6 +143,22 @@ mod tests {
     }
 
     #[test]
+    fn the_paths_of_gateways_are_reserved() {
+        for (path, post, discovery) in
+            [(AESGCM, Route::Aesgcm, Route::AesgcmDiscovery), (NOTIFY, Route::Notify, Route::MatrixDiscovery)]
+        {
+            assert_eq!(find(Method::POST, path), post);
+            assert_eq!(find(Method::GET, path), discovery);
+            assert_eq!(find(Method::HEAD, path), discovery);
+            assert_eq!(find(Method::OPTIONS, path), Route::Preflight(GATEWAY_METHODS));
+            assert_eq!(find(Method::PUT, path), Route::Method(GATEWAY_METHODS));
+        }
+        for path in ["/_matrix/", "/_matrix/push/v1/notify/", "/_matrix/client/versions"] {
+            assert_eq!(find(Method::POST, path), Route::MatrixUnknown, "{path}");
+        }
+    }
+
+    #[test]
     fn every_other_path_is_unknown() {
         let (endpoint, message) = (format!("/p/{ENDPOINT}"), format!("/m/{MESSAGE}"));
         for path in [
@@ -121,6 +169,8 @@ mod tests {
             "/p/",
             "/m/",
             "/health/",
+            "/_matrix",
+            "/aesgcm/",
             &format!("/p/{MESSAGE}"),
             &format!("/m/{ENDPOINT}"),
             &format!("/{endpoint}"),

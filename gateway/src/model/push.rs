@@ -124,6 +124,20 @@ pub struct Coding {
     pub encryption: Option<Box<str>>,
 }
 
+impl Coding {
+    /// What goes before the body for whoever is given nothing but bytes: legacy `aesgcm` keeps its two
+    /// headers the way the common-proxies gateway writes them, everything else needs none.
+    #[must_use]
+    pub fn aesgcm_prefix(&self) -> Option<String> {
+        if self.content_encoding.as_deref() != Some("aesgcm") {
+            return None;
+        }
+        let encryption = self.encryption.as_deref().unwrap_or_default();
+        let crypto_key = self.crypto_key.as_deref().unwrap_or_default();
+        Some(format!("aesgcm\nEncryption: {encryption}\nCrypto-Key: {crypto_key}\n"))
+    }
+}
+
 /// A push message on its way.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PushMessage {
@@ -258,5 +272,17 @@ mod tests {
         for wrong in ["", "a=", "a b", "é", &"a".repeat(33)] {
             assert!(wrong.parse::<Topic>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn only_aesgcm_needs_a_prefix() {
+        let coding = |encoding: &str| Coding {
+            content_encoding: Some(encoding.into()),
+            crypto_key: Some("dh=B".into()),
+            encryption: Some("salt=A".into()),
+        };
+        assert_eq!(coding("aes128gcm").aesgcm_prefix(), None);
+        let prefix = coding("aesgcm").aesgcm_prefix();
+        assert_eq!(prefix.as_deref(), Some("aesgcm\nEncryption: salt=A\nCrypto-Key: dh=B\n"));
     }
 }

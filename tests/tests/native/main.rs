@@ -16,6 +16,7 @@ mod hostile;
 mod idle;
 mod keep_alive;
 mod limits;
+mod matrix;
 mod meter;
 mod offline;
 mod open_broker;

@@ -1,10 +1,12 @@
 //! The public listener over real sockets, with a scripted store behind it.
 
+mod aesgcm;
 mod autopush;
 mod drain;
 mod endpoint;
 mod framing;
 mod hosted;
+mod matrix;
 mod patience;
 
 use std::{
@@ -27,7 +29,7 @@ use super::{Limits, Public, Reception, desk::Desk, queue::Queue};
 use crate::{
     admission::{Admission, Meter, MissingTtl, Policy, Rate},
     clock::ManualClock,
-    model::{EndpointToken, MessageToken, Moment, Phase, Registration, UnixTime, VapidKey},
+    model::{EndpointToken, MessageToken, Moment, Phase, Registration, RegistrationId, UnixTime, VapidKey},
     store::{Lookup, NewPush, NotStored},
     telemetry::Telemetry,
     transport::web::{Hosted, Stays},
@@ -39,6 +41,8 @@ const NOW: u64 = 1_794_694_400;
 const LIVE: EndpointToken = EndpointToken([1; 20]);
 const GONE: EndpointToken = EndpointToken([2; 20]);
 const BOUND: EndpointToken = EndpointToken([3; 20]);
+/// Live, and another app's.
+const OTHER: EndpointToken = EndpointToken([6; 20]);
 const NOBODYS: EndpointToken = EndpointToken([4; 20]);
 const MESSAGE: MessageToken = MessageToken([5; 24]);
 
@@ -115,11 +119,33 @@ impl Gateway {
     }
 
     async fn hosting(limits: Limits, bound: Option<VapidKey>, hosted: Vec<Arc<dyn Hosted>>) -> Self {
+        Self::serving(limits, Rate { burst: 1, per_second: 0 }, bound, hosted).await
+    }
+
+    async fn metered(rate: Rate) -> Self {
+        Self::serving(Limits::default(), rate, None, Vec::new()).await
+    }
+
+    async fn serving(
+        limits: Limits,
+        rate: Rate,
+        bound: Option<VapidKey>,
+        hosted: Vec<Arc<dyn Hosted>>,
+    ) -> Self {
         let live = |endpoint, vapid| {
             let registration: Arc<Registration> = crate::admission::tests::registration(endpoint, vapid);
             (endpoint, Lookup::Live(registration))
         };
-        let endpoints = HashMap::from([live(LIVE, None), live(BOUND, bound), (GONE, Lookup::Gone)]);
+        let other = Registration {
+            id: RegistrationId(3),
+            ..Registration::clone(&crate::admission::tests::registration(OTHER, None))
+        };
+        let endpoints = HashMap::from([
+            live(LIVE, None),
+            live(BOUND, bound),
+            (OTHER, Lookup::Live(Arc::new(other))),
+            (GONE, Lookup::Gone),
+        ]);
         let queue = Arc::new(Scripted { endpoints, ..Scripted::default() });
         let telemetry = Arc::new(Telemetry::default());
         let policy = Policy { missing_ttl: MissingTtl::OneDay, origin: BASE.to_owned() };
@@ -128,7 +154,8 @@ impl Gateway {
             base: BASE.to_owned(),
             clock: Arc::new(ManualClock::new(UnixTime(NOW * 1000))),
             limits,
-            meter: Meter::new(Rate { burst: 1, per_second: 0 }),
+            meter: Meter::new(rate),
+            notified: super::matrix::Recent::default(),
             queue: Arc::clone(&queue),
             telemetry: Arc::clone(&telemetry),
         };

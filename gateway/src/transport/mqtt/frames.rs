@@ -235,7 +235,7 @@ pub(super) fn push(version: Version, item: &Item, pid: Option<u16>) -> Result<Pa
     let body: &[u8] = &item.message.body;
     if version == Version::V3 {
         let publish = v3_1_1::Publish::builder().topic_name(wire::push_topic(item))?.qos(qos).dup(dup);
-        let publish = match wire::body_prefix(&item.message.coding) {
+        let publish = match item.message.coding.aesgcm_prefix() {
             Some(prefix) => publish.payload([prefix.as_bytes(), body].concat()),
             None => publish.payload(body),
         };

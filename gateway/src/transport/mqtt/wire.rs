@@ -311,17 +311,6 @@ pub(super) fn user_properties(item: &Item) -> Vec<(&'static str, String)> {
     properties
 }
 
-/// What a 3.1.1 client gets before the body: legacy aesgcm keeps its headers the way the
-/// common-proxies gateway writes them; everything else needs none.
-pub(super) fn body_prefix(coding: &Coding) -> Option<String> {
-    if coding.content_encoding.as_deref() != Some("aesgcm") {
-        return None;
-    }
-    let encryption = coding.encryption.as_deref().unwrap_or_default();
-    let crypto_key = coding.crypto_key.as_deref().unwrap_or_default();
-    Some(format!("aesgcm\nEncryption: {encryption}\nCrypto-Key: {crypto_key}\n"))
-}
-
 /// Bytes of a 5.0 PUBLISH with this push at QoS 1 (MQTT 5.0 §3.3), to hold against the client's
 /// Maximum Packet Size before anything is taken.
 pub(super) fn packet_size_5_0(item: &Item) -> usize {

@@ -99,15 +99,3 @@ fn answers_go_to_a_response_topic_within_the_inbox_only() {
         assert_eq!(answer.body, br#"{"token":"t","reason":"NETWORK"}"#);
     }
 }
-
-#[test]
-fn only_aesgcm_needs_a_prefix() {
-    let coding = |encoding: &str| Coding {
-        content_encoding: Some(encoding.into()),
-        crypto_key: Some("dh=B".into()),
-        encryption: Some("salt=A".into()),
-    };
-    assert_eq!(body_prefix(&coding("aes128gcm")), None);
-    let prefix = body_prefix(&coding("aesgcm"));
-    assert_eq!(prefix.as_deref(), Some("aesgcm\nEncryption: salt=A\nCrypto-Key: dh=B\n"));
-}
