@@ -12,7 +12,7 @@ arguments = {
     "data": order["message"],
     "content_encoding": order["encoding"],
     "ttl": 60,
-    "headers": {},
+    "headers": order.get("headers", {}),
 }
 if order["vapid"]:
     # The older encryption goes with the older draft of VAPID, as at the senders that still use them.

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -11,7 +11,10 @@ use std::{
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
-use crate::{binary::target_dir, wait::within};
+use crate::{
+    binary::{target_dir, workspace},
+    wait::within,
+};
 
 /// What a program that has ended leaves behind.
 #[derive(Clone, Debug)]
@@ -104,11 +107,16 @@ impl Foreign {
         installed(test, "venv/bin/python", "pywebpush")
     }
 
-    /// The directory with npm's web-push, installed by `tests/run`.
+    /// A copy of a script of `tests/foreign` in `place`, where Node finds this package of npm, installed
+    /// by `tests/run`, beside it.
     #[must_use]
-    pub fn node_modules(test: &str) -> Option<PathBuf> {
-        installed(test, "node_modules/web-push/package.json", "web-push (npm)")?;
-        Some(target_dir().join("foreign/node_modules"))
+    pub fn node_script(test: &str, place: &Path, name: &str, package: &str) -> Option<PathBuf> {
+        installed(test, &format!("node_modules/{package}/package.json"), &format!("{package} (npm)"))?;
+        let script = place.join(name);
+        std::fs::copy(workspace().join("tests/foreign").join(name), &script).expect("it can be copied");
+        std::os::unix::fs::symlink(target_dir().join("foreign/node_modules"), place.join("node_modules"))
+            .expect("the place is new");
+        Some(script)
     }
 }
 

@@ -1,9 +1,11 @@
-//! The gateway and programs that know nothing of it: MQTT clients and senders of other projects, and
-//! strace and faketime at work on the gateway. What is missing is skipped aloud; `tests/run` installs and requires all of it.
+//! The gateway and programs that know nothing of it: browsers, MQTT clients and senders of other projects,
+//! and strace and faketime at work on the gateway. What is missing is skipped aloud; `tests/run` installs
+//! and requires all of it.
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod clock;
+mod firefox;
 mod mosquitto;
 mod senders;
 mod strace;

@@ -25,11 +25,7 @@ impl Library {
 
     fn web_push(test: &str, gateway: &Gateway) -> Option<Self> {
         let program = Foreign::program(test, "node")?;
-        let modules = Foreign::node_modules(test)?;
-        // Node looks for modules beside the script.
-        let script = gateway.scratch().join("web_push_send.js");
-        std::fs::copy(workspace().join("tests/foreign/web_push_send.js"), &script).unwrap();
-        std::os::unix::fs::symlink(modules, gateway.scratch().join("node_modules")).unwrap();
+        let script = Foreign::node_script(test, gateway.scratch(), "web_push_send.js", "web-push")?;
         Some(Self { args: vec![script], program })
     }
 
