@@ -9,7 +9,7 @@ use super::{
     energy::RADIOS,
     optimum, reference,
     run::{self, Outcome},
-    trace,
+    trace::{self, Happening, Kind},
 };
 use crate::{
     clock::{Clock as _, ManualClock},
@@ -110,6 +110,38 @@ fn the_reference_trace_costs_the_optimum() {
         daily.push(wakes);
     }
     assert!(daily.is_sorted_by(|more, fewer| more > fewer), "{daily:?}");
+}
+
+/// Wakes a day that are not the phone's own doing, when it pings by itself every so many seconds.
+fn daily_wakes(policy: &Policy, pings_every_s: Option<u64>) -> u64 {
+    const DAYS: u64 = 20;
+    let mut happenings = reference::trace(DAYS, 1, 0);
+    if let Some(every) = pings_every_s {
+        let pings = (every..DAYS * 86_400).step_by(usize::try_from(every).expect("small"));
+        happenings.extend(pings.map(|at_s| Happening { at_us: at_s * 1_000_000, kind: Kind::Contact }));
+        happenings.sort_by_key(|happening| happening.at_us);
+    }
+    let start = ManualClock::new(UnixTime(0)).moment().instant;
+    let outcome = run::run(&happenings, policy, start);
+    assert_eq!((outcome.missed, outcome.expired), (0, 0));
+    (outcome.push_wakes + outcome.keep_alive_wakes) / DAYS
+}
+
+#[test]
+fn phones_with_their_own_clients_are_woken_a_tenth_as_often_as_ntfy_wakes_them() {
+    // As ntfy is installed: it sends a ping every 45 s, whatever the client does, and every push at once.
+    let ntfy = policy(Profile::Instant, 45);
+    let ours = Policy { keep_alive: KeepAlive::Learnt, ..policy(Profile::Balanced, 1) };
+    for (client, pings_every_s, ntfy_wakes, our_wakes) in [
+        ("Firefox, by Autopush", None, 1939, 71),
+        ("Sunup, by Autopush", Some(60), 1454, 19),
+        ("KUnifiedPush, by Autopush", Some(300), 1754, 28),
+        ("the ntfy app, by WebSocket", Some(180), 1475, 26),
+    ] {
+        let (theirs, gateways) = (daily_wakes(&ntfy, pings_every_s), daily_wakes(&ours, pings_every_s));
+        assert_eq!((theirs, gateways), (ntfy_wakes, our_wakes), "{client}");
+        assert!(gateways * 10 <= theirs, "{client}");
+    }
 }
 
 fn line() -> impl Strategy<Value = String> {
