@@ -97,14 +97,15 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
         Some(tls) => (tls.listen, Security::Tls { ca: None }, "transport.mqtt.tls.listen"),
         None => (config.mqtt.listen, Security::Plain, "transport.mqtt.listen"),
     };
+    let of_devices = || (devices.port() == 0).then_some((key, "a pairing URI names it"));
+    let is_public_unknown = config.public.url.is_none() && config.public.listen.port() == 0;
+    let of_public = |why| is_public_unknown.then_some(("public.listen", why));
     let unknown_port = match request {
-        Request::DeviceAdd { .. } | Request::DeviceRotate { .. } => {
-            (devices.port() == 0).then_some((key, "a pairing URI names it"))
-        }
-        Request::RegistrationAdd { .. } | Request::RegistrationList => {
-            let unknown = config.public.url.is_none() && config.public.listen.port() == 0;
-            unknown.then_some(("public.listen", "endpoints name it"))
-        }
+        Request::DeviceAdd { transport, .. } if transport == "mqtt" => of_devices(),
+        Request::DeviceAdd { .. } => of_public("a device's own URL names it"),
+        // Which of them it will be is in the store.
+        Request::DeviceRotate { .. } => of_devices().or_else(|| of_public("a device's own URL names it")),
+        Request::RegistrationAdd { .. } | Request::RegistrationList => of_public("endpoints name it"),
         Request::Backup
         | Request::DeviceList
         | Request::DeviceRemove { .. }

@@ -159,10 +159,18 @@ fn a_port_that_nobody_knows_yet_is_named() {
     assert!(refused.to_string().contains("transport.mqtt.listen has port 0"), "{refused}");
     let refused = world.registration(register(&device, true)).expect_err("no port");
     assert!(refused.to_string().contains("public.listen has port 0"), "{refused}");
+    let by_url = || DeviceCommand::Add { name: "own path".into(), transport: "autopush".into(), json: true };
+    let refused = world.device(by_url(), false).expect_err("no port");
+    assert!(refused.to_string().contains("public.listen has port 0"), "{refused}");
     // What does not name the port does not need it.
     assert!(world.device(DeviceCommand::List { json: true }, false).is_ok());
     world.config.public.url = Some("https://push.example.org".to_owned());
     assert!(world.registration(register(&device, true)).is_ok());
+    // A device that comes by HTTP is not told where MQTT is.
+    let paired = world.device(by_url(), false).expect("a pairing");
+    assert!(paired.contains("https://push.example.org/d/"), "{paired}");
+    let rotate = DeviceCommand::Rotate { id: device, json: true };
+    assert!(world.device(rotate, false).expect_err("no port").to_string().contains("mqtt.listen has port 0"));
 }
 
 #[test]
