@@ -82,7 +82,9 @@ pub enum Turned {
     Absent,
     /// The device has as much in flight as it may; more when something is acknowledged.
     Full,
-    /// The device said that it cannot take packets of this size (MQTT 5.0 Maximum Packet Size).
+    /// Not on this connection: the device said that it cannot take packets of this size (MQTT 5.0 Maximum
+    /// Packet Size), or has left it unacknowledged for so long that others are not to wait behind it
+    /// (Autopush). It may still acknowledge it.
     TooLarge,
 }
 

@@ -318,6 +318,15 @@ impl Session {
         }
     }
 
+    /// When the client has left out so many of its own pings that it cannot be relied on any more: from
+    /// then on the gateway finds out by itself whether it is still there.
+    fn pings_end(&self) -> Option<Instant> {
+        match self.pulse {
+            Pulse::Device(every) => self.pinged_at.checked_add(every.saturating_mul(3)),
+            Pulse::Gateway(_) | Pulse::Nobody => None,
+        }
+    }
+
     /// Our ping was answered.
     pub(super) fn ponged(&mut self) {
         self.pong_due = None;
@@ -361,7 +370,7 @@ impl Session {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let greeting = (!self.greeted).then(|| self.begun + self.limits.greeting);
         let unacked = self.flying.keys().next().map(|(since, _)| *since + self.limits.unacked);
-        greeting.into_iter().chain(unacked).chain(self.pong_due).min()
+        greeting.into_iter().chain(unacked).chain(self.pong_due).chain(self.pings_end()).min()
     }
 
     /// Acts on what is overdue.
@@ -373,6 +382,10 @@ impl Session {
             tracing::debug!(device = ?self.device, "a ping was not answered");
             self.out.lost = true;
             return self.close();
+        }
+        if self.pings_end().is_some_and(|end| now >= end) {
+            self.pulse = Pulse::Gateway(BEARS);
+            self.out.pulse = Some(self.pulse);
         }
         while let Some((&(since, token), &id)) = self.flying.first_key_value() {
             if now < since + self.limits.unacked {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::house::{Client, House, THROTTLED, path, soon, uaid};
+use super::house::{Client, House, THROTTLED, TestDirectory, path, soon, uaid};
 use crate::{
     model::{Coding, DeviceId, MessageId, PushMessage, RegistrationId, Urgency},
     transport::{
@@ -437,6 +437,7 @@ fn a_clients_own_pings_are_its_pulse() {
     let start = ManualClock::new(UnixTime(0)).moment().instant;
     let access = Access::Uaid(Audience::Home);
     let mut session = Session::new(access, [127, 0, 0, 1].into(), String::new(), Limits::default(), start);
+    session.receive(&TestDirectory::default(), r#"{"messageType":"hello"}"#);
     assert_eq!(session.pulse(), Pulse::Gateway(Duration::from_secs(1800)), "nothing is known yet");
     let mut pulses = Vec::new();
     for second in [60, 120, 181, 184, 240, 1500] {
@@ -445,4 +446,11 @@ fn a_clients_own_pings_are_its_pulse() {
     }
     let device = |seconds| Pulse::Device(Duration::from_secs(seconds));
     assert_eq!(pulses, [device(60), device(1260)]);
+    // When they stop, the gateway asks again.
+    let end = start + Duration::from_secs(1500 + 3 * 1260);
+    assert_eq!(session.deadline(), Some(end));
+    session.on_time(end - Duration::from_secs(1));
+    assert_eq!(session.take().pulse, None);
+    session.on_time(end);
+    assert_eq!(session.take().pulse, Some(Pulse::Gateway(Duration::from_secs(1800))));
 }
