@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_body_util::Full;
 use serde::Serialize;
@@ -40,6 +40,10 @@ pub(super) fn into_response(answer: Answer) -> Response<Full<Bytes>> {
     let mut response = answer.into_response().map(|_| Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 9110 §15.5.2 asks for it wherever the status is 401, also where others answer 403.
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("vapid"));
+    }
     if is_gone {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("max-age=86400"));
     }
