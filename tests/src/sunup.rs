@@ -1,6 +1,6 @@
 //! A phone with Sunup, as strict as its parser: a message without each of its fields is dropped.
 
-use std::net::SocketAddr;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Message, client::IntoClientRequest as _},
+    tungstenite::{Bytes, Message, Utf8Bytes, client::IntoClientRequest as _},
 };
 
 use crate::wait::within;
@@ -60,6 +60,8 @@ pub struct Notification {
 /// The phone.
 #[derive(Debug)]
 pub struct Sunup {
+    /// What came before a pong that was waited for.
+    heard: VecDeque<Utf8Bytes>,
     socket: WebSocketStream<TcpStream>,
     /// What it has been given as a name.
     pub uaid: String,
@@ -71,7 +73,7 @@ impl Sunup {
         let stream = TcpStream::connect(address).await.expect("the gateway listens");
         let request = format!("ws://{address}{path}").into_client_request().expect("a URL");
         let (socket, _) = within("the handshake", client_async(request, stream)).await.ok()?;
-        let mut phone = Self { socket, uaid: String::new() };
+        let mut phone = Self { heard: VecDeque::new(), socket, uaid: String::new() };
         phone.say(json!({"messageType": "hello", "uaid": uaid, "use_webpush": true})).await;
         let told = phone.hear().await?;
         let Told::Hello { uaid, status: 200, use_webpush: true } = told else {
@@ -88,7 +90,12 @@ impl Sunup {
 
     /// Asks for an endpoint.
     pub async fn register(&mut self, channel: &str) -> String {
-        self.say(json!({"messageType": "register", "channelID": channel})).await;
+        self.register_bound(channel, None).await
+    }
+
+    /// Asks for an endpoint for whoever has this VAPID key.
+    pub async fn register_bound(&mut self, channel: &str, key: Option<&str>) -> String {
+        self.say(json!({"messageType": "register", "channelID": channel, "key": key})).await;
         match self.hear().await {
             Some(Told::Register { channel: told, status: 200, endpoint }) if told == channel => endpoint,
             other => panic!("expected an endpoint, got {other:?}"),
@@ -132,11 +139,30 @@ impl Sunup {
         assert!(heard.is_none(), "expected the end, got {heard:?}");
     }
 
+    /// Closes the connection, and waits until the gateway has noticed.
+    pub async fn leave(mut self) {
+        within("the gateway reads", self.socket.close(None)).await.expect("connected");
+        while let Some(Ok(_)) = within("the end", self.socket.next()).await {}
+    }
+
     /// Says something and waits for the answer to a ping, which comes after whatever was said before.
     pub async fn fence(&mut self) {
         self.say(json!({})).await;
         let answer = within("the answer to a ping", self.socket.next()).await;
         assert_eq!(answer.expect("connected").expect("a message"), Message::text("{}"));
+    }
+
+    /// Pings as OkHttp does, by a frame, and waits for the pong; what comes before that is left for later.
+    pub async fn ping(&mut self) {
+        within("the gateway reads", self.socket.send(Message::Ping(Bytes::new()))).await.expect("connected");
+        loop {
+            match within("a pong", self.socket.next()).await {
+                Some(Ok(Message::Pong(_))) => return,
+                Some(Ok(Message::Text(text))) => self.heard.push_back(text),
+                Some(Ok(Message::Ping(_))) => {}
+                other => panic!("expected a pong, got {other:?}"),
+            }
+        }
     }
 
     async fn say(&mut self, message: Value) {
@@ -147,7 +173,11 @@ impl Sunup {
 
     async fn hear(&mut self) -> Option<Told> {
         loop {
-            match within("a message of the gateway", self.socket.next()).await {
+            let next = match self.heard.pop_front() {
+                Some(text) => Some(Ok(Message::Text(text))),
+                None => within("a message of the gateway", self.socket.next()).await,
+            };
+            match next {
                 Some(Ok(Message::Text(text))) => {
                     let told = serde_json::from_str(&text);
                     return Some(told.unwrap_or_else(|error| panic!("Sunup drops {text}: {error}")));

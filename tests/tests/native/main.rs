@@ -7,6 +7,8 @@ mod admission;
 mod architecture;
 mod authorization;
 mod autopush;
+mod autopush_hostile;
+mod autopush_messages;
 mod backup;
 mod cli;
 mod crash;
