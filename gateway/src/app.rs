@@ -30,6 +30,7 @@ use crate::{
         Transport,
         autopush::{self, AutopushRoom},
         mqtt,
+        ntfy::{self, NtfyRoom},
         web::{Hosted, Stays},
     },
     wake,
@@ -149,6 +150,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     let (notices_in, mut notices) = mpsc::unbounded_channel();
     // Fails only while everything is being dropped.
     let notify = Box::new(move |notice| drop(notices_in.send(notice)));
+    let ntfy_key = accounts.key("ntfy");
     let (changes_in, changed) = mpsc::unbounded_channel();
     let meter = Arc::new(Meter::new(Box::new(Tallies(accounts.clone())), config.wake.tail));
     let registry = Registry::new(accounts, Arc::clone(&clock), origin, notify).metered(Arc::clone(&meter));
@@ -173,6 +175,18 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         transports.push(Arc::clone(&room) as _);
         hosted.push(Arc::clone(&room) as _);
         guests.spawn(room.run(devices_stopped.clone()));
+    }
+
+    let ntfy = config.ntfy.enabled.then(|| {
+        let shelf = Arc::new(wake::Shelf::new(backlog.reader(), Arc::clone(&clock)));
+        let (directory, clock) = (Arc::clone(&registry) as _, Arc::clone(&clock));
+        let (reports, limits) = (reports_in.clone(), ntfy::Limits::default());
+        NtfyRoom::open(config.ntfy, &ntfy_key, directory, shelf, reports, clock, limits)
+    });
+    if let Some(room) = &ntfy {
+        transports.push(Arc::clone(room) as _);
+        hosted.push(Arc::clone(room) as _);
+        guests.spawn(Arc::clone(room).run(devices_stopped.clone()));
     }
 
     let driver = wake::Driver::new(
@@ -211,6 +225,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         rate: admission::Rate { burst: config.limits.burst, per_second: config.limits.per_second },
         reception: ingress::Reception {
             hosted,
+            ntfy,
             stays: Stays::new(config.web.max_connections, config.web.max_connections_per_source),
             trial: config.public.url.is_none() && http.ip().is_loopback(),
             trusted_proxies: config.trusted_proxies.clone(),

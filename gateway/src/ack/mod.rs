@@ -35,7 +35,7 @@ pub async fn run(
                 let Some(report) = report else { return };
                 match &report.event {
                     Event::Acked(ids) => settle(&ledger, &telemetry, ids, Phase::Acked),
-                    Event::Taken(ids) => telemetry.count(Phase::Sent, ids.len() as u64),
+                    Event::Kept(ids) | Event::Taken(ids) => telemetry.count(Phase::Sent, ids.len() as u64),
                     Event::Joined(joined) => {
                         let (network, window) = (&joined.network, joined.window.messages);
                         tracing::debug!(device = %report.device, %network, window, "joined");

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    Certificate, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, Overrides, PublicConfig,
-    WebConfig, address,
-    raw::{RawHome, RawLimits, RawMqtt, RawPublic, RawTls, RawWeb, Whole},
+    AnonymousPublish, Certificate, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, NtfyConfig,
+    Overrides, PublicConfig, WebConfig, address,
+    raw::{RawHome, RawLimits, RawMqtt, RawNtfy, RawPublic, RawTls, RawWeb, Whole},
     source::Source,
 };
 
@@ -33,6 +33,8 @@ pub(super) mod default {
     pub(in crate::config) const CONNECTIONS_PER_SOURCE: u16 = 64;
     /// 28 minutes: just under the half hour after which mobile networks forget an idle connection.
     pub(in crate::config) const KEEP_ALIVE_S: u16 = 1680;
+    /// Enough for every app of every phone of a household, which come from one address.
+    pub(in crate::config) const NEW_TOPICS: u16 = 100;
     /// What speaks from this machine to a listener on it is most often a proxy, and always the owner's.
     pub(in crate::config) const PROXIES: [IpAddr; 2] =
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -163,6 +165,36 @@ impl Checker<'_> {
                 raw.max_connections_per_source,
                 default::STAYS_PER_SOURCE,
             )?,
+        })
+    }
+
+    /// `[transport.ntfy]`
+    pub(super) fn ntfy(&self, raw: &RawNtfy) -> Result<NtfyConfig, ConfigError> {
+        let anonymous_publish = match raw.anonymous_publish.as_deref() {
+            None => AnonymousPublish::default(),
+            Some("up") => AnonymousPublish::UnifiedPush,
+            Some("all") => AnonymousPublish::All,
+            Some("none") => AnonymousPublish::None,
+            Some(other) => {
+                return Err(self.error(
+                    "transport.ntfy.anonymous_publish",
+                    &format!("`{other}` is unknown; write \"up\", \"all\" or \"none\""),
+                ));
+            }
+        };
+        Ok(NtfyConfig {
+            anonymous_publish,
+            anonymous_subscribe: raw.anonymous_subscribe.unwrap_or(true),
+            enabled: raw.enabled.unwrap_or(true),
+            max_new_topics_per_source: self
+                .within(
+                    "transport.ntfy.max_new_topics_per_source",
+                    raw.max_new_topics_per_source,
+                    1,
+                    u16::MAX,
+                    default::NEW_TOPICS,
+                )?
+                .into(),
         })
     }
 

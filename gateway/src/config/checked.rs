@@ -21,6 +21,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// Where to be an open broker; a loopback address. The command line alone can say so.
     pub open_broker: Option<SocketAddr>,
+    /// The ntfy room.
+    pub ntfy: NtfyConfig,
     /// The HTTP listener for application servers.
     pub public: PublicConfig,
     /// Where the state lives; created on first start with mode 0700.
@@ -38,6 +40,31 @@ pub struct Config {
 pub struct AutopushConfig {
     /// Whether the room is open.
     pub enabled: bool,
+}
+
+/// `[transport.ntfy]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NtfyConfig {
+    /// Which topics may be pushed to without a login.
+    pub anonymous_publish: AnonymousPublish,
+    /// Whether the home listener's visitors may subscribe without a login.
+    pub anonymous_subscribe: bool,
+    /// Whether the room is open.
+    pub enabled: bool,
+    /// How many topics that nobody has one source may name within an hour, without a login.
+    pub max_new_topics_per_source: usize,
+}
+
+/// `anonymous_publish`
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AnonymousPublish {
+    /// Every topic.
+    All,
+    /// None.
+    None,
+    /// Those that begin with `up`, which distributors make up.
+    #[default]
+    UnifiedPush,
 }
 
 /// `[transport.web]`

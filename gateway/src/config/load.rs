@@ -51,6 +51,7 @@ fn assemble(
         log,
         mqtt,
         open_broker: checker.open_broker()?,
+        ntfy: checker.ntfy(&raw.transport.ntfy)?,
         public,
         state_dir,
         trusted_proxies: checker.trusted_proxies(raw.trusted_proxies.as_deref())?,

@@ -17,6 +17,6 @@ mod wake;
 mod tests;
 
 pub use checked::{
-    AutopushConfig, Certificate, Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls,
-    Overrides, PublicConfig, WakeConfig, WebConfig,
+    AnonymousPublish, AutopushConfig, Certificate, Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig,
+    MqttTls, NtfyConfig, Overrides, PublicConfig, WakeConfig, WebConfig,
 };

@@ -83,6 +83,8 @@ pub(super) struct RawTransport {
     #[serde(default)]
     pub(super) mqtt: RawMqtt,
     #[serde(default)]
+    pub(super) ntfy: RawNtfy,
+    #[serde(default)]
     pub(super) web: RawWeb,
 }
 
@@ -91,6 +93,16 @@ pub(super) struct RawTransport {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawAutopush {
     pub(super) enabled: Option<bool>,
+}
+
+/// `[transport.ntfy]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNtfy {
+    pub(super) anonymous_publish: Option<String>,
+    pub(super) anonymous_subscribe: Option<bool>,
+    pub(super) enabled: Option<bool>,
+    pub(super) max_new_topics_per_source: Option<Whole>,
 }
 
 /// `[transport.web]`

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     admission::{Admission, Checked, MAX_BODY, Meter, Parts, Refusal, Unchecked},
     clock::SharedClock,
-    model::{EndpointToken, MessageToken, Moment, Phase, Registration, Ttl},
+    model::{EndpointToken, MessageId, MessageToken, Moment, Phase, Registration, Ttl},
     store::{Lookup, NewPush, NotStored},
     telemetry::Telemetry,
 };
@@ -39,6 +39,8 @@ pub(super) struct Desk<Q> {
     pub(super) meter: Meter,
     /// What homeservers have said already.
     pub(super) notified: Recent,
+    /// For ntfy's dialect, in which nobody says how long a message may wait.
+    pub(super) ntfy: Admission,
     pub(super) queue: Q,
     pub(super) telemetry: Arc<Telemetry>,
 }
@@ -158,20 +160,28 @@ impl<Q: Queue> Desk<Q> {
 
     /// Queues a message and waits until it is safe.
     pub(super) async fn store(&self, checked: Checked) -> Answer {
-        let Parts { body, coding, registration, topic, ttl, urgency } = checked.into_parts();
+        let parts = checked.into_parts();
+        let ttl = parts.ttl;
+        match self.keep(parts).await {
+            Ok((_, token)) => Answer::Stored { location: format!("{}/m/{token}", self.base), ttl },
+            Err(answer) => answer,
+        }
+    }
+
+    /// Queues what was checked and waits until it is safe.
+    pub(super) async fn keep(&self, parts: Parts) -> Result<(MessageId, MessageToken), Answer> {
+        let Parts { body, coding, registration, topic, ttl, urgency } = parts;
         let push = NewPush { body, coding, registration, topic, ttl, urgency };
-        let (token, commit) = match self.queue.append(push, self.clock.moment()) {
+        let (id, token, commit) = match self.queue.append(push, self.clock.moment()) {
             Ok(appended) => appended,
-            Err(error) => return self.refuse(Answer::NotStored(error)),
+            Err(error) => return Err(self.refuse(Answer::NotStored(error))),
         };
         self.telemetry.count(Phase::Accepted, 1);
-        if let Err(answer) = self.committed(commit).await {
-            return answer;
-        }
+        self.committed(commit).await?;
         if ttl != Ttl::ZERO {
             self.telemetry.count(Phase::Stored, 1);
         }
-        Answer::Stored { location: format!("{}/m/{token}", self.base), ttl }
+        Ok((id, token))
     }
 
     /// Counts a message that was never accepted.

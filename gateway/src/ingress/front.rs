@@ -31,7 +31,7 @@ use super::{
     desk::Desk,
     io::{Pace, Paced, Turn},
     limits::{MAX_HEAD, STANDING, STANDING_HEAD, USER_TIMEOUT},
-    matrix,
+    matrix, ntfy,
     queue::Queue,
     reception::{Reception, Side},
     route::{MATRIX, Route, WEB_PUSH},
@@ -252,6 +252,16 @@ impl<Q: Queue> Front<Q> {
     fn receive(&self, mut request: Request<Incoming>, peer: IpAddr) -> Received {
         let visitor = self.reception.visitor(&mut request, self.side, peer);
         let is_ours = !matches!(Route::find(request.method(), request.uri().path()), Route::Unknown);
+        let published = match &self.reception.ntfy {
+            Some(room) if !web::wants_web_socket(request.headers()) => {
+                ntfy::asked(&request).map(|asked| (Arc::clone(room), asked))
+            }
+            Some(_) | None => None,
+        };
+        if let Some((room, asked)) = published {
+            let desk = Arc::clone(&self.desk);
+            return Received::Rooms(Box::pin(ntfy::publish(desk, room, asked, request, visitor)));
+        }
         if is_ours && visitor.path.is_none() && !web::wants_web_socket(request.headers()) {
             return Received::Ours(request);
         }

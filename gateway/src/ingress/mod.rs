@@ -17,6 +17,7 @@ mod io;
 mod limits;
 mod matrix;
 mod named;
+mod ntfy;
 mod queue;
 mod reception;
 mod route;
@@ -115,9 +116,11 @@ impl Public {
     pub async fn serve(self, state: State, shutdown: watch::Receiver<bool>) {
         let State { base, clock, intake, limits, missing_ttl, rate, reception, telemetry } = state;
         let admission = Admission::new(&Policy { missing_ttl, origin: base.clone() });
+        let lenient = Admission::new(&Policy { missing_ttl: MissingTtl::OneDay, origin: base.clone() });
         let meter = Meter::new(rate);
         let notified = Recent::default();
-        let desk = Desk { admission, base, clock, limits, meter, notified, queue: intake, telemetry };
+        let desk =
+            Desk { admission, base, clock, limits, meter, notified, ntfy: lenient, queue: intake, telemetry };
         self.serve_desk(desk, reception, shutdown).await;
     }
 

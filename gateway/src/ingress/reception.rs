@@ -7,7 +7,10 @@ use ipnet::IpNet;
 
 use crate::{
     model::PathToken,
-    transport::web::{Audience, Hosted, Stays, Visitor},
+    transport::{
+        ntfy::NtfyRoom,
+        web::{Audience, Hosted, Stays, Visitor},
+    },
 };
 
 /// Whose a listener is.
@@ -25,6 +28,8 @@ pub(super) enum Side {
 pub struct Reception {
     /// The rooms, in the order in which they are asked.
     pub hosted: Vec<Arc<dyn Hosted>>,
+    /// The room whose messages come in ntfy's dialect, if it is open.
+    pub ntfy: Option<Arc<NtfyRoom>>,
     /// What is counted of connections that stay.
     pub stays: Arc<Stays>,
     /// Whether the public listener is the home one as well, for what comes without a proxy.
@@ -133,6 +138,7 @@ mod tests {
     fn reception(trusted: &[&str]) -> Reception {
         Reception {
             hosted: Vec::new(),
+            ntfy: None,
             stays: Stays::new(1, 1),
             trial: false,
             trusted_proxies: trusted.iter().map(|net| net.parse().expect("a network")).collect(),

@@ -162,7 +162,7 @@ impl Meter {
             // CONNECT and SUBSCRIBE: part of coming back.
             Event::State(_) | Event::Stirred if !gauge.connected => {}
             Event::State(_) | Event::Stirred => gauge.packet(at, tau, Cause::Client),
-            Event::Taken(ids) => {
+            Event::Kept(ids) | Event::Taken(ids) => {
                 gauge.packet(at, tau, Cause::Push);
                 gauge.tally.messages.sent += count(ids);
                 for id in ids {

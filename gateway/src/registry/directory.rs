@@ -4,16 +4,40 @@ use std::{net::IpAddr, sync::PoisonError, time::Duration};
 
 use super::{MAX_ENROLLED, Refusal, Registry, credentials, throttle::Charged};
 use crate::{
-    model::{AppToken, Device, DeviceId, NetworkName, Profile, RegistrationId, Session},
+    model::{
+        AppToken, Device, DeviceId, EndpointToken, NetworkName, Profile, Registration, RegistrationId,
+        Session,
+    },
+    store::Lookup,
     transport::{
-        Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal, RegisterRequest,
-        RegisteredAs,
+        Claim, Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal,
+        RegisterRequest, RegisteredAs,
     },
 };
 
 impl Directory for Registry {
     fn app_token(&self, registration: RegistrationId) -> Option<AppToken> {
         self.accounts.registration(registration).map(|registration| registration.token.clone())
+    }
+
+    fn claim(&self, claim: Claim) -> Future<'_, Result<Registration, RegisterRefusal>> {
+        Box::pin(async move { self.put_claimed(claim).await.map_err(|why| in_public(&why)) })
+    }
+
+    fn disclaim(&self, registration: RegistrationId) -> Future<'_, Result<(), RegisterRefusal>> {
+        Box::pin(async move { self.forget(registration).await.map_err(|why| in_public(&why)) })
+    }
+
+    fn holder(&self, endpoint: &EndpointToken) -> Option<Registration> {
+        match self.accounts.lookup(endpoint) {
+            Lookup::Live(registration) => Some((*registration).clone()),
+            Lookup::Gone | Lookup::Unknown => None,
+        }
+    }
+
+    fn registrations(&self, device: DeviceId) -> Vec<Registration> {
+        let all = self.accounts.registrations(Some(device));
+        all.iter().map(|registration| (**registration).clone()).collect()
     }
 
     fn enroll(&self, enrolment: Enrolment) -> Future<'_, Result<(), EnrolRefusal>> {

@@ -4,6 +4,7 @@
 //! has which endpoint, and how many. Every change is answered once it is on disk. Transports see it as
 //! their [`Directory`](crate::transport::Directory), the owner through [`crate::console`].
 
+mod claims;
 mod credentials;
 mod directory;
 mod pairing;

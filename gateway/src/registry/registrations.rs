@@ -126,7 +126,7 @@ impl Registry {
         }
     }
 
-    fn unused_registration_id(&self) -> Result<RegistrationId, Refusal> {
+    pub(super) fn unused_registration_id(&self) -> Result<RegistrationId, Refusal> {
         loop {
             let id = RegistrationId(u64::from_ne_bytes(credentials::random_bytes()?));
             if self.accounts.registration(id).is_none() {
@@ -142,7 +142,7 @@ impl Registry {
 
 /// What a device says of an app ends on its owner's terminal and in the log: without control
 /// characters, short, and never empty.
-fn presentable(app: &str, token: &AppToken) -> Box<str> {
+pub(super) fn presentable(app: &str, token: &AppToken) -> Box<str> {
     let clean: String = app.chars().filter(|c| !c.is_control()).take(MAX_APP).collect();
     let clean = clean.trim();
     if clean.is_empty() { token.as_str().into() } else { clean.into() }

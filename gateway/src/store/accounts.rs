@@ -226,6 +226,30 @@ impl Accounts {
         .map(Some)
     }
 
+    /// Ends a registration as if it had never been: without a tombstone, for endpoints that strangers
+    /// may think of. What waits for it is withdrawn. `None`: no such registration.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn forget_registration(&self, id: RegistrationId) -> Result<Option<Commit>, NotStored> {
+        if self.registration(id).is_none() {
+            return Ok(None);
+        }
+        self.change(|state| {
+            let Some(registration) = state.accounts.registration(id).cloned() else { return };
+            let undo = state.accounts.set_endpoint(registration.endpoint, None);
+            write(state, undo, endpoint_key(Space::Registration, &registration.endpoint), None);
+            withdraw_all(state, &registration);
+        })
+        .map(Some)
+    }
+
+    /// A key of this gateway, the same for ever, for a purpose of its own.
+    #[must_use]
+    pub fn key(&self, purpose: &str) -> [u8; 32] {
+        self.0.seal.derive(purpose)
+    }
+
     /// A device's durable session.
     #[must_use]
     pub fn session(&self, device: DeviceId) -> Option<Session> {
@@ -282,6 +306,11 @@ fn write(state: &mut State, undo: AccountUndo, key: sled::IVec, value: Option<Ve
 /// Ends a registration and withdraws what waits for it.
 fn end(state: &mut State, registration: &Registration) {
     bury(state, registration);
+    withdraw_all(state, registration);
+}
+
+/// Forgets a registration, and withdraws what waits for it.
+fn withdraw_all(state: &mut State, registration: &Registration) {
     let undo = state.accounts.set_registration(registration.id, None);
     state.queue.undo.push(Undo::Account(undo));
     let own = |found: RegistrationId| found == registration.id;

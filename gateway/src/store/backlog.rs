@@ -13,7 +13,7 @@ use super::{
     record::{self, Flaw, MessageHead},
     state::Core,
 };
-use crate::model::{DeviceId, MessageId, MessageToken, Moment, Pending, PushMessage};
+use crate::model::{DeviceId, MessageId, MessageToken, Moment, Pending, PushMessage, RegistrationId};
 
 /// Reads what waits.
 #[derive(Debug)]
@@ -100,6 +100,26 @@ impl Backlog {
     /// Tells the store the time: what had to be kept without a clock to trust is judged by it.
     pub fn observe(&self, now: Moment) {
         self.core.lock().observe(now);
+    }
+
+    /// The number below which every message has been given out.
+    #[must_use]
+    pub fn next(&self) -> MessageId {
+        MessageId(self.core.lock().next)
+    }
+
+    /// Another reader of the same messages, without the arrivals.
+    #[must_use]
+    pub fn reader(&self) -> Self {
+        Self { arrivals: None, core: Arc::clone(&self.core), restored: Vec::new() }
+    }
+
+    /// What waits for these registrations, in order of arrival. Looks at everything that waits.
+    #[must_use]
+    pub fn waiting_for(&self, registrations: &[RegistrationId]) -> Vec<MessageId> {
+        let state = self.core.lock();
+        let wanted = state.waiting.iter().filter(|(_, slot)| registrations.contains(&slot.registration));
+        wanted.map(|(number, _)| MessageId(*number)).collect()
     }
 
     /// What waited on disk when the store was opened, in order of arrival. Can be taken once.

@@ -36,6 +36,12 @@ impl Seal {
         genuine.then_some(id)
     }
 
+    /// A key for another purpose, which tells nothing of this one.
+    pub(super) fn derive(&self, purpose: &str) -> [u8; 32] {
+        // Longer than the inputs of `tag` and `mask`, so that the uses of the key never meet.
+        first(hmac::sign(&self.0, format!("a key of this gateway, for: {purpose}").as_bytes()).as_ref())
+    }
+
     fn tag(&self, id: MessageId) -> [u8; 16] {
         first(hmac::sign(&self.0, &id.0.to_be_bytes()).as_ref())
     }

@@ -4,7 +4,9 @@
 
 use std::{net::IpAddr, pin::Pin, time::Duration};
 
-use crate::model::{AppToken, DeviceId, NetworkName, Registration, RegistrationId, Session, VapidKey};
+use crate::model::{
+    AppToken, DeviceId, EndpointToken, NetworkName, Registration, RegistrationId, Session, VapidKey,
+};
 
 /// An answer that has to wait for the disk.
 pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
@@ -14,6 +16,26 @@ pub trait Directory: Send + Sync {
     /// The distributor's name for an app, by the number of its registration.
     fn app_token(&self, _registration: RegistrationId) -> Option<AppToken> {
         None
+    }
+
+    /// Gives an app an endpoint that its protocol has chosen, or the one that it has there already.
+    fn claim(&self, _claim: Claim) -> Future<'_, Result<Registration, RegisterRefusal>> {
+        Box::pin(async { Err(RegisterRefusal::Unauthorized) })
+    }
+
+    /// Ends a registration that nobody has claimed, as if it had never been.
+    fn disclaim(&self, _registration: RegistrationId) -> Future<'_, Result<(), RegisterRefusal>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// The registration that has this endpoint.
+    fn holder(&self, _endpoint: &EndpointToken) -> Option<Registration> {
+        None
+    }
+
+    /// The device's registrations, oldest first.
+    fn registrations(&self, _device: DeviceId) -> Vec<Registration> {
+        Vec::new()
     }
 
     /// Writes down a client that has registered itself, by credentials that [`invite`](Self::invite)
@@ -64,6 +86,21 @@ pub struct Invitation {
     pub device: DeviceId,
     /// What [`Directory::login`] will take: 16 lower-case hexadecimal digits, 64 random bits.
     pub secret: Box<str>,
+}
+
+/// An app whose protocol has chosen its endpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// Whose it is to be, if it is not another's than `house`'s.
+    pub device: DeviceId,
+    /// Where it is reached.
+    pub endpoint: EndpointToken,
+    /// A device of the house that holds what nobody has claimed yet.
+    pub house: DeviceId,
+    /// The room's name: the device must be its own. The house's device is made if it is not there.
+    pub transport: &'static str,
+    /// The name of the app instance.
+    pub token: AppToken,
 }
 
 /// A client that registers itself: it becomes a device.

@@ -10,7 +10,9 @@ pub mod autopush;
 mod battery;
 mod directory;
 pub mod fake;
+mod history;
 pub mod mqtt;
+pub mod ntfy;
 pub mod web;
 
 use std::{
@@ -19,9 +21,11 @@ use std::{
 };
 
 pub use directory::{
-    Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal, RegisterRequest,
+    Claim, Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal, RegisterRequest,
     RegisteredAs,
 };
+
+pub use history::History;
 
 use crate::model::{
     AppToken, DeviceId, DeviceState, MessageId, MessageToken, NetworkName, Profile, PushMessage,
@@ -170,6 +174,10 @@ pub enum Event {
     State(DeviceState),
     /// The device's radio is up: it has just sent something.
     Stirred,
+    /// These were written to the device's connection, which in the room's protocol is all that is known
+    /// of them (acknowledgement level "socket"). They stay where [`History`] finds them until they
+    /// expire or are [`Acked`](Self::Acked), and are not handed over again.
+    Kept(Vec<MessageId>),
     /// These were written to the device's connection.
     Taken(Vec<MessageId>),
     /// These were accepted by `hand_over` but could not be written.

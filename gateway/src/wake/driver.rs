@@ -8,6 +8,7 @@ use super::{
     Policy,
     keep_alive::{Keeper, Memory},
     planner::{Order, Planner},
+    shelf::remaining_s,
 };
 use crate::{
     clock::SharedClock,
@@ -238,8 +239,7 @@ impl Driver {
         for (&(id, redelivery), body) in due.iter().zip(self.bodies(due)) {
             match body {
                 Ok(Some(message)) => {
-                    let left = message.expires.saturating_duration_since(now.instant);
-                    let remaining_s = u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+                    let remaining_s = remaining_s(&message, now);
                     let token = self.backlog.token(id);
                     items.push(Item { message, redelivery, remaining_s, token });
                 }

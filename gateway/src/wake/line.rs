@@ -43,6 +43,8 @@ pub(super) struct Line {
     free_since: Option<Instant>,
     /// The longest silence that the device's network bears, if it is known.
     keep_alive: Option<Duration>,
+    /// Written to the device's connection, and kept for those who read again until they expire.
+    kept: BTreeMap<MessageId, Instant>,
     /// Messages that have left later than they may since this was asked last.
     missed: u32,
     /// The device said that it cannot take these: not before its next session.
@@ -71,6 +73,7 @@ impl Line {
             flying_bytes: 0,
             free_since: None,
             keep_alive: None,
+            kept: BTreeMap::new(),
             missed: 0,
             parked: BTreeMap::new(),
             paused_until: None,
@@ -139,6 +142,7 @@ impl Line {
     pub(super) fn is_idle(&self) -> bool {
         self.window.is_none()
             && self.flying.is_empty()
+            && self.kept.is_empty()
             && self.parked.is_empty()
             && self.classes.iter().all(Class::is_empty)
             && self.state == DeviceState::default()
@@ -196,8 +200,18 @@ impl Line {
     /// The device has taken a message over, however long ago it was handed over.
     pub(super) fn settle(&mut self, id: MessageId) {
         self.land(id);
-        self.remove(id);
+        let _waited = self.remove(id);
+        self.kept.remove(&id);
         self.paused_until = None;
+    }
+
+    /// A message was written to the device's connection, and that is all that will be known of it.
+    pub(super) fn keep(&mut self, id: MessageId) {
+        let flown = self.land(id);
+        let Some(written) = flown.or_else(|| self.remove(id)) else { return };
+        if !written.pending.volatile && !written.withdrawn {
+            self.kept.insert(id, written.pending.expires);
+        }
     }
 
     fn land(&mut self, id: MessageId) -> Option<Waiting> {
@@ -207,16 +221,16 @@ impl Line {
         Some(flown)
     }
 
-    fn remove(&mut self, id: MessageId) {
-        if self.parked.remove(&id).is_none() {
-            let _found = self.classes.iter_mut().find_map(|class| class.remove(id));
-        }
+    fn remove(&mut self, id: MessageId) -> Option<Waiting> {
+        let parked = self.parked.remove(&id);
+        parked.or_else(|| self.classes.iter_mut().find_map(|class| class.remove(id)))
     }
 
     /// A message is not to be delivered any more. In flight it stays, to be acknowledged, but it is
     /// not redelivered.
     pub(super) fn withdraw(&mut self, id: MessageId) {
-        self.remove(id);
+        let _waited = self.remove(id);
+        self.kept.remove(&id);
         if let Some(flown) = self.flying.get_mut(&id) {
             flown.withdrawn = true;
         }
@@ -419,8 +433,16 @@ impl Line {
             }
             alive
         });
+        self.kept.retain(|&id, &mut expires| {
+            let alive = now < expires;
+            if !alive {
+                over.push(id);
+            }
+            alive
+        });
         self.classes.iter_mut().for_each(|class| class.expire(now, over));
         let parked = self.parked.values().map(|waiting| waiting.pending.expires);
-        self.classes.iter().filter_map(Class::first_expiry).chain(parked).min()
+        let kept = self.kept.values().copied();
+        self.classes.iter().filter_map(Class::first_expiry).chain(parked).chain(kept).min()
     }
 }

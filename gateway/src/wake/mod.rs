@@ -33,6 +33,7 @@ mod line;
 mod optimum_tests;
 mod planner;
 mod settings;
+mod shelf;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -41,3 +42,4 @@ mod waiting_tests;
 pub use driver::{Driver, Expired, Wishes};
 pub use planner::{Order, Planner};
 pub use settings::{CAP, Policy, Settings, TAU};
+pub use shelf::Shelf;

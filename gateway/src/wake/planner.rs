@@ -114,6 +114,10 @@ impl Planner {
                 ids.iter().for_each(|&id| line.settle(id));
             }),
             Event::Joined(joined) => self.line(device).join(at, joined.pulse, joined.window),
+            Event::Kept(ids) => self.on_line(device, |line| {
+                line.touch(at);
+                ids.iter().for_each(|&id| line.keep(id));
+            }),
             Event::Left(_) => self.on_line(device, Line::leave),
             Event::Pulse(pulse) => self.on_line(device, |line| line.pulse(*pulse)),
             Event::State(said) => self.line(device).state(at, *said),

@@ -20,6 +20,7 @@ mod keep_alive;
 mod limits;
 mod matrix;
 mod meter;
+mod ntfy;
 mod offline;
 mod open_broker;
 mod process;

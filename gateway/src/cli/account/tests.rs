@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use super::*;
 use crate::{
     clock::{Clock as _, SystemClock},
-    config::{AutopushConfig, MissingTtl, MqttConfig, PublicConfig, WakeConfig, WebConfig},
+    config::{
+        AnonymousPublish, AutopushConfig, MissingTtl, MqttConfig, NtfyConfig, PublicConfig, WakeConfig,
+        WebConfig,
+    },
     console::{Pairing, Server, Status},
     model::{Budgets, Profile},
     registry::{Origin, Registry, Security},
@@ -25,6 +28,12 @@ fn config(state_dir: &Path) -> Config {
             max_connections_per_source: 64,
             max_keep_alive_s: 600,
             tls: None,
+        },
+        ntfy: NtfyConfig {
+            anonymous_publish: AnonymousPublish::default(),
+            anonymous_subscribe: true,
+            enabled: true,
+            max_new_topics_per_source: 100,
         },
         open_broker: None,
         public: PublicConfig {

@@ -29,7 +29,10 @@ use super::{Limits, Public, Reception, desk::Desk, queue::Queue};
 use crate::{
     admission::{Admission, Meter, MissingTtl, Policy, Rate},
     clock::ManualClock,
-    model::{EndpointToken, MessageToken, Moment, Phase, Registration, RegistrationId, UnixTime, VapidKey},
+    model::{
+        EndpointToken, MessageId, MessageToken, Moment, Phase, Registration, RegistrationId, UnixTime,
+        VapidKey,
+    },
     store::{Lookup, NewPush, NotStored},
     telemetry::Telemetry,
     transport::web::{Hosted, Stays},
@@ -85,10 +88,10 @@ impl Scripted {
 impl Queue for Arc<Scripted> {
     type Commit = Pin<Box<dyn Future<Output = Result<(), NotStored>> + Send>>;
 
-    fn append(&self, push: NewPush, _: Moment) -> Result<(MessageToken, Self::Commit), NotStored> {
+    fn append(&self, push: NewPush, _: Moment) -> Result<(MessageId, MessageToken, Self::Commit), NotStored> {
         let commit = self.write()?;
         self.pushed.lock().expect("no panic").push(push);
-        Ok((MESSAGE, commit))
+        Ok((MessageId(1), MESSAGE, commit))
     }
 
     fn cancel(&self, token: &MessageToken) -> Result<Option<Self::Commit>, NotStored> {
@@ -156,11 +159,17 @@ impl Gateway {
             limits,
             meter: Meter::new(rate),
             notified: super::matrix::Recent::default(),
+            ntfy: Admission::new(&policy),
             queue: Arc::clone(&queue),
             telemetry: Arc::clone(&telemetry),
         };
-        let reception =
-            Reception { hosted, stays: Stays::new(100, 100), trial: false, trusted_proxies: Vec::new() };
+        let reception = Reception {
+            hosted,
+            ntfy: None,
+            stays: Stays::new(100, 100),
+            trial: false,
+            trusted_proxies: Vec::new(),
+        };
         let public = Public::bind("127.0.0.1:0".parse().expect("valid")).await.expect("loopback");
         let address = public.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);

@@ -86,7 +86,7 @@ impl Ear {
                 None
             }
             Event::Acked(_) | Event::State(_) | Event::Stirred => self.connection.as_mut()?.heard(at),
-            Event::Taken(_) => {
+            Event::Kept(_) | Event::Taken(_) => {
                 self.written(at);
                 None
             }
