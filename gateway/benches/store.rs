@@ -78,7 +78,7 @@ async fn measure(dir: &std::path::Path, in_flight: u64) {
                     let appended = intake.append(push, clock.moment()).expect("accepted");
                     appended.commit.await.expect("written");
                     times.push(begun.elapsed());
-                    ledger.settle(&[appended.id], Phase::Acked);
+                    ledger.settle(registration.device, &[appended.id], Phase::Acked);
                     count.fetch_add(1, Ordering::Relaxed);
                 }
                 times

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    model::{MessageId, Phase},
+    model::{DeviceId, MessageId, Phase},
     store::Ledger,
     telemetry::Telemetry,
     transport::{Event, Report},
@@ -34,7 +34,7 @@ pub async fn run(
             report = reports.recv() => {
                 let Some(report) = report else { return };
                 match &report.event {
-                    Event::Acked(ids) => settle(&ledger, &telemetry, ids, Phase::Acked),
+                    Event::Acked(ids) => settle(&ledger, &telemetry, report.device, ids, Phase::Acked),
                     Event::Kept(ids) | Event::Taken(ids) => telemetry.count(Phase::Sent, ids.len() as u64),
                     Event::Joined(joined) => {
                         let (network, window) = (&joined.network, joined.window.messages);
@@ -51,7 +51,7 @@ pub async fn run(
                     return;
                 }
             }
-            Some(ids) = expired.recv() => settle(&ledger, &telemetry, &ids, Phase::Expired),
+            Some((device, ids)) = expired.recv() => settle(&ledger, &telemetry, device, &ids, Phase::Expired),
         }
     }
 }
@@ -61,7 +61,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-fn settle(ledger: &Ledger, telemetry: &Telemetry, ids: &[MessageId], how: Phase) {
-    ledger.settle(ids, how);
+fn settle(ledger: &Ledger, telemetry: &Telemetry, device: DeviceId, ids: &[MessageId], how: Phase) {
+    ledger.settle(device, ids, how);
     telemetry.count(how, ids.len() as u64);
 }

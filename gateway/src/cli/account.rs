@@ -1,4 +1,4 @@
-//! `device …` and `registration …`: asks the running gateway, or does it without one.
+//! `device …`, `group …` and `registration …`: asks the running gateway, or does it without one.
 
 mod offline;
 mod show;
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 pub(super) use offline::own;
 
-use super::{DeviceCommand, RegistrationCommand};
+use super::{DeviceCommand, GroupCommand, RegistrationCommand};
 use crate::{
     config::Config,
     console::{Reply, Request},
@@ -89,6 +89,28 @@ pub fn ca(fingerprint: bool, config: &Config, out: &mut dyn Write) -> Result<(),
     Ok(out.flush()?)
 }
 
+/// Executes `group …`.
+///
+/// # Errors
+/// [`CliError`].
+pub fn group(command: &GroupCommand, config: &Config, out: &mut dyn Write) -> Result<(), CliError> {
+    let both = |group: &String, device: &String| (group.clone(), device.clone());
+    let (request, json) = match command {
+        GroupCommand::Add { name, json } => (Request::GroupAdd { name: name.clone() }, *json),
+        GroupCommand::Join { group, device } => {
+            let (group, device) = both(group, device);
+            (Request::GroupJoin { group, device }, false)
+        }
+        GroupCommand::Leave { group, device } => {
+            let (group, device) = both(group, device);
+            (Request::GroupLeave { group, device }, false)
+        }
+        GroupCommand::List { json } => (Request::GroupList, *json),
+        GroupCommand::Remove { group } => (Request::GroupRemove { group: group.clone() }, false),
+    };
+    print(offline::ask_or_open(config, request)?, json, out, false)
+}
+
 /// Executes `metrics`.
 ///
 /// # Errors
@@ -130,6 +152,10 @@ fn print(reply: Reply, json: bool, out: &mut dyn Write, terminal: bool) -> Resul
         Reply::Devices { devices } => show::devices(&devices, out),
         Reply::Device(device) if json => show::json(&device, out),
         Reply::Device(device) => show::device(&device, out),
+        Reply::Grouped { group } if json => show::json(&show::Grouped { group: &group }, out),
+        Reply::Grouped { group } => writeln!(out, "{group}"),
+        Reply::Groups { groups } if json => show::json(&groups, out),
+        Reply::Groups { groups } => show::groups(&groups, out),
         Reply::Metrics { text } => out.write_all(text.as_bytes()),
         Reply::Registered(row) if json => show::json(&show::Registered::from(&row), out),
         Reply::Registered(row) => writeln!(out, "{}", row.endpoint),

@@ -52,6 +52,7 @@ pub fn dispatch(
             })
         }
         Some(Command::Device(command)) => account::device(&command, &config()?, out, terminal),
+        Some(Command::Group(command)) => account::group(&command, &config()?, out),
         Some(Command::Registration(command)) => account::registration(&command, &config()?, out, terminal),
         Some(Command::Metrics) => account::metrics(&config()?, out),
         Some(Command::Listen(args)) => listen::listen(&args, &config()?, out),

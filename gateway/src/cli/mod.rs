@@ -99,6 +99,9 @@ pub enum Command {
     /// Pair, list, re-key and remove devices.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Let several devices share an endpoint: each gets every push.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Give endpoints to apps, list and remove them.
     #[command(subcommand)]
     Registration(RegistrationCommand),
@@ -196,12 +199,50 @@ pub enum DeviceCommand {
     },
 }
 
+/// `group …`
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// Make a group: prints its id, for which `registration add` gives endpoints.
+    Add {
+        /// What to call it.
+        name: String,
+        /// Print JSON: {"group"}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a device a member: it gets its own copy of every push from now on.
+    Join {
+        /// The group's id.
+        group: String,
+        /// The device's id.
+        device: String,
+    },
+    /// End a device's membership; it gets nothing more of what is the group's.
+    Leave {
+        /// The group's id.
+        group: String,
+        /// The device's id.
+        device: String,
+    },
+    /// List the groups and their members.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a group: its endpoints and waiting messages end at once, its members stay paired.
+    Remove {
+        /// The group's id.
+        group: String,
+    },
+}
+
 /// `registration …`
 #[derive(Debug, Subcommand)]
 pub enum RegistrationCommand {
-    /// Give an app on a device an endpoint; the same app gets the same endpoint again.
+    /// Give an app on a device, or in a group, an endpoint; the same app gets the same endpoint again.
     Add {
-        /// The device's id.
+        /// The device's id, or a group's.
         device: String,
         /// The app's name, which is also its token.
         app: String,

@@ -1,8 +1,8 @@
 //! Does what the owner asks: the same code behind the socket and without a running gateway.
 
-use super::{DeviceRow, DeviceShown, Pairing, RegistrationRow, Reply, Request, Status, metrics};
+use super::{DeviceRow, DeviceShown, GroupRow, Pairing, RegistrationRow, Reply, Request, Status, metrics};
 use crate::{
-    model::{AppToken, DeviceId, Malformed, QuietChoice, VapidKey},
+    model::{AppToken, DeviceId, Group, Malformed, QuietChoice, VapidKey},
     registry::{self, Refusal, Registry},
     transport::{RegisterRequest, RegisteredAs},
 };
@@ -61,6 +61,20 @@ async fn attempt(registry: &Registry, status: Option<&Status>, request: Request)
             let tally = registry.tally(id).unwrap_or_default();
             Reply::Device(Box::new(DeviceShown::of(registry, &device, &tally)))
         }
+        Request::GroupAdd { name } => Reply::Grouped { group: registry.add_group(&name).await?.to_string() },
+        Request::GroupJoin { group, device } => {
+            registry.join_group(group_id(&group)?, device_id(&device)?).await?;
+            Reply::Done
+        }
+        Request::GroupLeave { group, device } => {
+            registry.leave_group(group_id(&group)?, device_id(&device)?).await?;
+            Reply::Done
+        }
+        Request::GroupList => Reply::Groups { groups: groups(registry) },
+        Request::GroupRemove { group } => {
+            registry.remove_group(group_id(&group)?).await?;
+            Reply::Done
+        }
         Request::Metrics => {
             let tally = |(device, _): (std::sync::Arc<crate::model::Device>, usize)| {
                 registry.tally(device.id).map(|tally| (device.id, tally))
@@ -87,6 +101,10 @@ async fn attempt(registry: &Registry, status: Option<&Status>, request: Request)
 
 fn device_id(text: &str) -> Result<DeviceId, Failure> {
     read(text, "a device id")
+}
+
+fn group_id(text: &str) -> Result<DeviceId, Failure> {
+    read(text, "a group id")
 }
 
 fn read<T: std::str::FromStr<Err = Malformed>>(text: &str, what: &'static str) -> Result<T, Failure> {
@@ -131,6 +149,19 @@ fn devices(registry: &Registry) -> Vec<DeviceRow> {
         }
     };
     registry.devices().into_iter().map(row).collect()
+}
+
+fn groups(registry: &Registry) -> Vec<GroupRow> {
+    let registrations = registry.registrations();
+    let row = |group: std::sync::Arc<Group>| GroupRow {
+        created: group.created.as_secs(),
+        group: group.id.to_string(),
+        members: group.members.iter().map(ToString::to_string).collect(),
+        name: group.name.to_string(),
+        registrations: registrations.iter().filter(|each| each.registration.device == group.id).count()
+            as u64,
+    };
+    registry.groups().into_iter().map(row).collect()
 }
 
 impl From<registry::Pairing> for Pairing {

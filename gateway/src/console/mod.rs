@@ -59,13 +59,39 @@ pub enum Request {
         /// Its id.
         id: String,
     },
+    /// Make a group of devices.
+    GroupAdd {
+        /// Its name.
+        name: String,
+    },
+    /// Make a device a member of a group.
+    GroupJoin {
+        /// The group's id.
+        group: String,
+        /// The device's id.
+        device: String,
+    },
+    /// End a device's membership.
+    GroupLeave {
+        /// The group's id.
+        group: String,
+        /// The device's id.
+        device: String,
+    },
+    /// All groups.
+    GroupList,
+    /// Remove a group.
+    GroupRemove {
+        /// Its id.
+        group: String,
+    },
     /// What was counted of all devices, as OpenMetrics text.
     Metrics,
     /// An endpoint for an app.
     RegistrationAdd {
         /// The app's name and token.
         app: String,
-        /// The device's id.
+        /// The device's id, or a group's.
         device: String,
         /// Its application server's public key.
         vapid: Option<String>,
@@ -106,6 +132,16 @@ pub enum Reply {
     },
     /// One device.
     Device(Box<DeviceShown>),
+    /// A group was made.
+    Grouped {
+        /// Its id.
+        group: String,
+    },
+    /// All groups.
+    Groups {
+        /// Oldest first.
+        groups: Vec<GroupRow>,
+    },
     /// OpenMetrics text.
     Metrics {
         /// It.
@@ -159,6 +195,21 @@ pub struct DeviceRow {
     pub transport: String,
 }
 
+/// A row of `group list --json`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct GroupRow {
+    /// When it was made, seconds since 1970.
+    pub created: u64,
+    /// Its id.
+    pub group: String,
+    /// The ids of its members.
+    pub members: Vec<String>,
+    /// What its owner calls it.
+    pub name: String,
+    /// How many registrations it has.
+    pub registrations: u64,
+}
+
 /// A row of `registration list --json`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RegistrationRow {
@@ -168,7 +219,7 @@ pub struct RegistrationRow {
     pub channel: String,
     /// When it was made, seconds since 1970.
     pub created: u64,
-    /// Whose it is.
+    /// Whose it is: a device's, or a group's.
     pub device: String,
     /// The endpoint's URL.
     pub endpoint: String,

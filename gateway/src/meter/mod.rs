@@ -113,16 +113,15 @@ impl Meter {
         });
     }
 
-    /// Messages have expired.
-    pub fn on_expired(&self, ids: &[MessageId]) {
-        let mut gauges = self.lock();
-        for gauge in gauges.values_mut() {
+    /// Messages of a device have expired.
+    pub fn on_expired(&self, device: DeviceId, ids: &[MessageId]) {
+        self.on(device, |gauge| {
             let before = gauge.waiting.len();
             gauge.waiting.retain(|id, _| !ids.contains(id));
             let gone = u32::try_from(before - gauge.waiting.len()).unwrap_or(u32::MAX);
             gauge.tally.messages.expired += gone;
             gauge.changed |= gone > 0;
-        }
+        });
     }
 
     /// So many messages left later than they may wait.

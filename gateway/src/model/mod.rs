@@ -5,6 +5,7 @@
 
 mod device;
 mod endpoint;
+mod group;
 mod habit;
 mod id;
 mod push;
@@ -16,6 +17,7 @@ mod waiting;
 
 pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
 pub use endpoint::{EndpointToken, MessageToken, PathToken};
+pub use group::Group;
 pub use habit::{Habit, Learnt};
 pub use id::{DeviceId, MessageId, RegistrationId};
 pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};

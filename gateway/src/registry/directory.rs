@@ -170,9 +170,12 @@ fn in_public(why: &Refusal) -> RegisterRefusal {
     match why {
         Refusal::Full(_) => RegisterRefusal::ActionRequired,
         Refusal::NoSuchDevice(_) => RegisterRefusal::Unauthorized,
-        Refusal::Name(_)
+        Refusal::Crowded(_)
+        | Refusal::Name(_)
         | Refusal::NoRandomness
+        | Refusal::NoSuchGroup(_)
         | Refusal::NoSuchRegistration(_)
+        | Refusal::NotAMember(..)
         | Refusal::NotAnEndpoint(..)
         | Refusal::NotStored(_) => RegisterRefusal::InternalError,
     }

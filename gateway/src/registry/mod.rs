@@ -7,6 +7,7 @@
 mod claims;
 mod credentials;
 mod directory;
+mod groups;
 mod pairing;
 mod registrations;
 mod throttle;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use credentials::Secret;
+pub use groups::MAX_MEMBERS;
 pub use pairing::{NotAnEndpoint, Origin, Security};
 
 use self::throttle::{Enrolments, Throttle};
@@ -75,9 +77,12 @@ pub struct Pairing {
 /// Why the registry does not do what it was asked. The text says what would be right.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Refusal {
+    /// The group has [`MAX_MEMBERS`].
+    #[error("group {0} has {MAX_MEMBERS} members, the most that one may have: make one leave first")]
+    Crowded(DeviceId),
     /// The device has [`MAX_REGISTRATIONS`].
     #[error(
-        "device {0} has {MAX_REGISTRATIONS} registrations, the most that one may have: \
+        "{0} has {MAX_REGISTRATIONS} registrations, the most that one may have: \
          remove some (`registration list` shows them)"
     )]
     Full(DeviceId),
@@ -90,9 +95,15 @@ pub enum Refusal {
     /// Not paired, or not any more.
     #[error("no device {0} is paired (`device list` shows those that are)")]
     NoSuchDevice(DeviceId),
+    /// Removed, or never was.
+    #[error("there is no group {0} (`group list` shows those that there are)")]
+    NoSuchGroup(DeviceId),
     /// Ended already, or never was.
     #[error("no registration has the endpoint {0} (`registration list` shows those that have one)")]
     NoSuchRegistration(String),
+    /// It was none before.
+    #[error("device {0} is no member of group {1} (`group list` shows its members)")]
+    NotAMember(DeviceId, DeviceId),
     /// Not one of this gateway's endpoints at all.
     #[error("{0:?} is not an endpoint: {1}")]
     NotAnEndpoint(String, NotAnEndpoint),
@@ -273,7 +284,7 @@ impl Registry {
     fn unused_device_id(&self) -> Result<DeviceId, Refusal> {
         loop {
             let id = DeviceId(u64::from_ne_bytes(credentials::random_bytes()?));
-            if self.accounts.device(id).is_none() {
+            if self.accounts.device(id).is_none() && self.accounts.group(id).is_none() {
                 return Ok(id);
             }
         }

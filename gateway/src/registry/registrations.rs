@@ -20,7 +20,7 @@ struct Entry {
 }
 
 impl Registry {
-    /// Gives an app an endpoint. The same token of the same device gets the same endpoint, for ever.
+    /// Gives an app an endpoint. The same token of the same device (or group) gets the same endpoint, for ever.
     ///
     /// The latest request counts: another VAPID key (or none) changes who may push to the endpoint, and
     /// another app name what the owner is shown. The endpoint stays what it was.
@@ -65,7 +65,9 @@ impl Registry {
             self.accounts.remove_registration(registration.id)?.ok_or_else(unknown)?
         };
         commit.await?;
-        self.notify(Notice::Unregistered(registration.device, registration.token.clone()));
+        for device in self.listeners(&registration) {
+            self.notify(Notice::Unregistered(device, registration.token.clone()));
+        }
         tracing::info!(device = %registration.device, app = %registration.app, "registration removed");
         Ok(())
     }
@@ -89,7 +91,7 @@ impl Registry {
     fn enter(&self, device: DeviceId, request: RegisterRequest) -> Result<Entry, Refusal> {
         let app = presentable(&request.app, &request.token);
         let _turn = self.turn();
-        if self.accounts.device(device).is_none() {
+        if self.accounts.device(device).is_none() && self.accounts.group(device).is_none() {
             return Err(Refusal::NoSuchDevice(device));
         }
         let known = self.accounts.registration_of(device, &request.token);
@@ -117,6 +119,14 @@ impl Registry {
             Err(NotStored::Disk) if !changed => Ok(Entry { changed, commit: None, registration }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Who knows this registration by its token. Not a member of a group that has an app of its own by that
+    /// name: it would take the end of the group's for the end of its own.
+    fn listeners(&self, registration: &Registration) -> Vec<DeviceId> {
+        let Some(group) = self.accounts.group(registration.device) else { return vec![registration.device] };
+        let other = |member: &DeviceId| self.accounts.registration_of(*member, &registration.token).is_none();
+        group.members.iter().copied().filter(other).collect()
     }
 
     fn live(&self, endpoint: EndpointToken) -> Option<Arc<Registration>> {

@@ -195,7 +195,7 @@ impl Run<'_> {
             for order in orders {
                 match order {
                     Order::Deliver(_, due) => self.deliver(now, due.iter().map(|(id, _)| *id).collect()),
-                    Order::Expire(ids) => {
+                    Order::Expire(_, ids) => {
                         let gone = ids.iter().filter(|id| self.waiting.remove(id).is_some()).count();
                         self.outcome.expired += gone as u64;
                     }

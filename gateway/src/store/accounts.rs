@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    Commit, Lookup, MAX_RECORD, NotStored, Space, device_key, endpoint_key,
+    Commit, FORMAT, Lookup, MAX_RECORD, Meta, NotStored, Space, device_key, endpoint_key,
     record::{self, Tombstone},
     registers::{AccountUndo, Endpoint},
-    state::{Core, State, Undo},
+    state::{Core, Release, State, Undo},
 };
 use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Habit, Preferences, Registration, RegistrationId, Session,
-    Tally,
+    AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration, RegistrationId,
+    Session, Tally,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -49,6 +49,51 @@ impl Accounts {
             let undo = state.accounts.set_device(id, Some(Arc::new(device)));
             write(state, undo, key, Some(value));
         })
+    }
+
+    /// A group.
+    #[must_use]
+    pub fn group(&self, id: DeviceId) -> Option<Arc<Group>> {
+        self.0.lock().accounts.groups.get(&id).cloned()
+    }
+
+    /// All groups, oldest first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Arc<Group>> {
+        let mut groups: Vec<_> = self.0.lock().accounts.groups.values().cloned().collect();
+        groups.sort_by_key(|group| (group.created, group.id));
+        groups
+    }
+
+    /// Adds or changes a group. Whoever is a member no longer loses its share of what waits, once the
+    /// change is on disk.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_group(&self, group: Group) -> Result<Commit, NotStored> {
+        encode(&device_key(Space::Group, group.id), &group)?;
+        self.change(|state| {
+            if state.accounts.groups.get(&group.id).is_none_or(|known| **known != group) {
+                set_group(state, group);
+            }
+        })
+    }
+
+    /// Removes a group, its registrations (their endpoints become tombstones) and their waiting messages,
+    /// all in one batch. `None`: no such group.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn remove_group(&self, id: DeviceId) -> Result<Option<Commit>, NotStored> {
+        if self.group(id).is_none() {
+            return Ok(None);
+        }
+        self.change(|state| {
+            end_all(state, id);
+            let undo = state.accounts.set_group(id, None);
+            write(state, undo, device_key(Space::Group, id), None);
+        })
+        .map(Some)
     }
 
     /// What was learnt of a device's networks.
@@ -115,8 +160,8 @@ impl Accounts {
         })
     }
 
-    /// Removes a device, its session, preferences, habit and tally, its registrations (their endpoints become tombstones) and
-    /// their waiting messages, all in one batch. `None`: no such device.
+    /// Removes a device, its session, preferences, habit and tally, its registrations (their endpoints
+    /// become tombstones) and their waiting messages, and its place in groups, all in one batch. `None`: no such device.
     ///
     /// # Errors
     /// [`NotStored`]: nothing was changed.
@@ -143,10 +188,12 @@ impl Accounts {
                 let undo = state.accounts.set_session(id, None);
                 write(state, undo, device_key(Space::Session, id), None);
             }
-            let all = state.accounts.registrations.values();
-            let own: Vec<_> = all.filter(|registration| registration.device == id).cloned().collect();
-            for registration in own {
-                end(state, &registration);
+            end_all(state, id);
+            let groups = state.accounts.groups.values();
+            for group in groups.filter(|group| group.members.contains(&id)).cloned().collect::<Vec<_>>() {
+                let mut group = (*group).clone();
+                group.members.retain(|member| *member != id);
+                set_group(state, group);
             }
         })
         .map(Some)
@@ -303,6 +350,32 @@ fn write(state: &mut State, undo: AccountUndo, key: sled::IVec, value: Option<Ve
     state.queue.writes.push((key, value));
 }
 
+/// Writes a group down, and notes whose shares end with it.
+fn set_group(state: &mut State, group: Group) {
+    // Of whatever kind the database was: from now on it has groups.
+    let format = Meta::Format.key();
+    if state.accounts.groups.is_empty() {
+        state.queue.writes.push((format.clone(), Some(record::encode(&format, &FORMAT))));
+    }
+    let (id, below) = (group.id, state.next);
+    let left = state.accounts.groups.get(&id).map(|known| known.members.clone()).unwrap_or_default();
+    let left = left.into_iter().filter(|member| !group.members.contains(member));
+    state.queue.releases.extend(left.map(|member| Release { group: id, member, below }));
+    let key = device_key(Space::Group, id);
+    let value = record::encode(&key, &group);
+    let undo = state.accounts.set_group(id, Some(Arc::new(group)));
+    write(state, undo, key, Some(value));
+}
+
+/// Ends the registrations of a device or group.
+fn end_all(state: &mut State, owner: DeviceId) {
+    let all = state.accounts.registrations.values();
+    let own: Vec<_> = all.filter(|registration| registration.device == owner).cloned().collect();
+    for registration in own {
+        end(state, &registration);
+    }
+}
+
 /// Ends a registration and withdraws what waits for it.
 fn end(state: &mut State, registration: &Registration) {
     bury(state, registration);
@@ -318,6 +391,7 @@ fn withdraw_all(state: &mut State, registration: &Registration) {
         state.waiting.iter().filter(|(_, slot)| own(slot.registration)).map(|(number, _)| *number).collect();
     for number in numbers {
         let Some(slot) = state.unwait(number) else { continue };
+        let owed = slot.owed.clone();
         if let Some(mut queued) = state.unqueue(number) {
             state.queue.waiters.append(&mut queued.waiters);
             if let Some((old, slot)) = queued.drops {
@@ -328,13 +402,18 @@ fn withdraw_all(state: &mut State, registration: &Registration) {
             state.deletions.push(number);
             state.queue.undo.push(Undo::Wait(number, slot));
         }
-        state.withdraw(registration.device, number);
+        state.withdraw(registration.device, &owed, number);
     }
-    let volatile: Vec<u64> =
-        state.volatile.values().filter(|found| own(found.registration)).map(|found| found.id.0).collect();
+    let volatile: Vec<u64> = state
+        .volatile
+        .iter()
+        .filter(|(_, (found, _))| own(found.registration))
+        .map(|(number, _)| *number)
+        .collect();
     for number in volatile {
-        state.volatile.remove(&number);
-        state.withdraw(registration.device, number);
+        if let Some((_, owed)) = state.volatile.remove(&number) {
+            state.withdraw(registration.device, &owed, number);
+        }
     }
 }
 

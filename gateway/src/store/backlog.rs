@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     NotStored, message_key,
     record::{self, Flaw, MessageHead},
+    shares::addressed,
     state::Core,
 };
 use crate::model::{DeviceId, MessageId, MessageToken, Moment, Pending, PushMessage, RegistrationId};
@@ -49,24 +50,29 @@ impl Backlog {
         self.arrivals.take().expect("the arrivals are taken once")
     }
 
-    /// Reads a message that waits, from the commit queue or from the disk. `None`: it does not wait any more.
+    /// Reads a message that waits for a device, from the commit queue or from the disk. `None`: it does not
+    /// wait any more.
     ///
     /// # Errors
     /// [`NotStored::Disk`] when it cannot be read now.
-    pub fn load(&self, id: MessageId) -> Result<Option<Arc<PushMessage>>, NotStored> {
+    pub fn load(&self, device: DeviceId, id: MessageId) -> Result<Option<Arc<PushMessage>>, NotStored> {
         let number = id.0;
         let (expires_ms, doubtful) = {
             let state = self.core.lock();
-            if let Some(message) = state.volatile.get(&number) {
-                return Ok(Some(Arc::clone(message)));
+            if let Some((message, owed)) = state.volatile.get(&number) {
+                let waits = owed.devices(&message.device).contains(&device);
+                return Ok(waits.then(|| addressed(message, device)));
             }
             let Some(slot) = state.waiting.get(&number) else {
                 return Ok(None);
             };
+            if !slot.owed.devices(&device).contains(&device) {
+                return Ok(None);
+            }
             let queued = state.queue.messages.get(&number).map(|queued| &queued.message);
             let flying = state.flying.get(&number).map(|flying| &flying.message);
             if let Some(message) = queued.or(flying) {
-                return Ok(Some(Arc::clone(message)));
+                return Ok(Some(addressed(message, device)));
             }
             (slot.expires_ms, if number < state.doubtful { state.seen } else { None })
         };
@@ -88,6 +94,7 @@ impl Backlog {
                         return Ok(None);
                     }
                 }
+                message.device = device;
                 Ok(Some(Arc::new(message)))
             }
             Err(flaw) => {
@@ -137,11 +144,11 @@ impl Backlog {
     fn expire(&self, message: &PushMessage) {
         let number = message.id.0;
         let mut state = self.core.lock();
-        if state.unwait(number).is_none() {
+        let Some(slot) = state.unwait(number) else {
             return;
-        }
+        };
         state.deletions.push(number);
-        state.withdraw(message.device, number);
+        state.withdraw(message.device, &slot.owed, number);
         self.core.announce(&mut state);
         self.core.work.notify_one();
     }
@@ -157,7 +164,7 @@ impl Backlog {
         let key = super::key(super::Space::Quarantine, &message_key(number));
         state.queue.writes.push((key, Some(value.to_vec())));
         if let Some(device) = state.accounts.registration(slot.registration).map(|found| found.device) {
-            state.withdraw(device, number);
+            state.withdraw(device, &slot.owed, number);
         }
         self.core.announce(&mut state);
         self.core.work.notify_one();

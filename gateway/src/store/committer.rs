@@ -4,6 +4,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
@@ -16,7 +17,8 @@ use super::{
     Meta, NotStored, Waiter, message_key,
     record::{self, MessageHead, Reserve},
     recovery,
-    state::{Core, Flying, Mode, RESERVED, State, Undo, Write},
+    shares::{Owed, shares_key},
+    state::{Core, Flying, Mode, RESERVED, Release, State, Undo, Write},
 };
 use crate::model::PushMessage;
 
@@ -187,7 +189,7 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
             continue;
         }
         rested = true;
-        let pause = match (state.is_blocked(), state.deletions.is_empty()) {
+        let pause = match (state.is_blocked(), !state.has_ends()) {
             (true, _) => BLOCKED,
             (false, false) => core.pace.linger,
             (false, true) => {
@@ -196,7 +198,7 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
                     .wait_while(state, |state| {
                         !state.is_urgent()
                             && !state.is_blocked()
-                            && state.deletions.is_empty()
+                            && !state.has_ends()
                             && state.beats.is_empty()
                     })
                     .unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +211,7 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
             .wait_timeout_while(state, pause, |state| !state.is_urgent() && state.is_blocked() == blocked);
         let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         state = woken;
-        if timeout.timed_out() && !state.deletions.is_empty() {
+        if timeout.timed_out() && state.has_ends() {
             lingered += pause;
         }
     }
@@ -220,7 +222,12 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
 pub(super) struct Job {
     pub(super) deletions: Vec<u64>,
     inserts: Vec<Insert>,
+    releases: Vec<Release>,
     reserve: Option<Reserve>,
+    /// What is left of shares that have ended.
+    pub(super) shares: Vec<(u64, Vec<u8>)>,
+    /// Messages that go together with their record of shares.
+    shared: BTreeSet<u64>,
     pub(super) undo: Vec<Undo>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) writes: Vec<Write>,
@@ -230,6 +237,8 @@ pub(super) struct Job {
 struct Insert {
     drops: Option<u64>,
     message: Arc<PushMessage>,
+    /// The record of its shares.
+    shares: Option<Vec<u8>>,
     trusted: bool,
 }
 
@@ -239,6 +248,8 @@ impl State {
     fn take(&mut self) -> Job {
         let mut job = Job {
             deletions: self.take_deletions(),
+            releases: std::mem::take(&mut self.queue.releases),
+            shares: self.take_shares(),
             undo: std::mem::take(&mut self.queue.undo),
             waiters: std::mem::take(&mut self.queue.waiters),
             writes: std::mem::take(&mut self.queue.writes),
@@ -250,17 +261,28 @@ impl State {
                 break;
             };
             bytes += queued.message.body.len();
+            let shares = self.shares_record(number);
+            if shares.is_some() {
+                self.shares_on_disk.insert(number);
+            }
             job.inserts.push(Insert {
                 drops: queued.drops.as_ref().map(|(old, _)| *old),
                 message: Arc::clone(&queued.message),
+                shares,
                 trusted: queued.trusted,
             });
             let flying = Flying { drops: queued.drops, message: queued.message, waiters: queued.waiters };
             self.flying.insert(number, flying);
         }
         self.queue.bytes -= bytes;
+        let drops = job.inserts.iter().filter_map(|insert| insert.drops);
+        let gone = drops.chain(job.deletions.iter().copied());
+        job.shared = gone.filter(|number| self.shares_on_disk.contains(number)).collect();
         // Half a block ahead, so that only the first message of a run waits for its number.
-        let writes = !(job.inserts.is_empty() && job.deletions.is_empty() && job.writes.is_empty());
+        let writes = !(job.inserts.is_empty()
+            && job.deletions.is_empty()
+            && job.shares.is_empty()
+            && job.writes.is_empty());
         let old_time = self.newest.0.saturating_sub(self.recorded.0) > RECORD_TIME_MS;
         let low = self.next + RESERVED / 2 > self.limit;
         if self.queue.reserve || (writes && (low || old_time)) {
@@ -281,12 +303,34 @@ impl State {
         std::mem::replace(&mut self.deletions, later)
     }
 
+    /// What is left of the shares that have ended, of the oldest messages.
+    fn take_shares(&mut self) -> Vec<(u64, Vec<u8>)> {
+        let mut shares = Vec::new();
+        while shares.len() < BATCH_DELETIONS {
+            let Some(number) = self.shares_changed.pop_first() else { break };
+            // A message that is over by now takes its record along.
+            if let Some(record) = self.shares_record(number) {
+                self.shares_on_disk.insert(number);
+                shares.push((number, record));
+            }
+        }
+        shares
+    }
+
+    /// The record of who is still to acknowledge a message of a group.
+    fn shares_record(&self, number: u64) -> Option<Vec<u8>> {
+        match &self.waiting.get(&number)?.owed {
+            Owed::Own => None,
+            Owed::Shared(members) => Some(record::encode(&shares_key(number), members)),
+        }
+    }
+
     fn has_work(&self) -> bool {
         let queue = &self.queue;
         !(queue.messages.is_empty()
             && queue.writes.is_empty()
             && queue.waiters.is_empty()
-            && self.deletions.is_empty()
+            && !self.has_ends()
             && !queue.reserve)
     }
 }
@@ -298,10 +342,17 @@ impl Job {
         deletions.sort_unstable();
         let sweep = |numbers: &[u64]| {
             let mut batch = sled::Batch::default();
-            numbers.iter().for_each(|number| batch.remove(message_key(*number)));
+            numbers.iter().for_each(|number| self.remove(&mut batch, *number));
             batch
         };
         deletions.chunks(SWEEP).map(sweep).chain(self.batch()).collect()
+    }
+
+    fn remove(&self, batch: &mut sled::Batch, number: u64) {
+        batch.remove(message_key(number));
+        if self.shared.contains(&number) {
+            batch.remove(shares_key(number));
+        }
     }
 
     fn batch(&self) -> Option<sled::Batch> {
@@ -311,9 +362,16 @@ impl Job {
             let key = message_key(insert.message.id.0);
             let value = message_record(&key, &insert.message, insert.trusted);
             batch.insert(key, value);
+            if let Some(shares) = &insert.shares {
+                batch.insert(shares_key(insert.message.id.0), shares.as_slice());
+            }
         }
-        for number in self.inserts.iter().filter_map(|insert| insert.drops.as_ref()) {
-            batch.remove(message_key(*number));
+        for (number, shares) in &self.shares {
+            batch.insert(shares_key(*number), shares.as_slice());
+            any = true;
+        }
+        for number in self.inserts.iter().filter_map(|insert| insert.drops) {
+            self.remove(&mut batch, number);
             any = true;
         }
         for (key, value) in &self.writes {
@@ -361,6 +419,8 @@ fn commit(core: &Core, job: Job) {
                 state.recorded = reserve.newest;
             }
             state.queue.reserve = state.next > state.limit;
+            state.shares_on_disk.retain(|number| !job.shared.contains(number));
+            job.releases.iter().for_each(|release| state.release(release));
             let flown = std::mem::take(&mut state.flying).into_values();
             let mut waiters = job.waiters;
             waiters.extend(flown.flat_map(|flying| flying.waiters));

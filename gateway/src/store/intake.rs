@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Arrival, Commit, Lookup, MAX_RECORD, NotStored,
+    Commit, Lookup, MAX_RECORD, NotStored,
     state::{Core, Queued, Slot, Undo},
 };
 use crate::model::{
@@ -82,20 +82,25 @@ impl Intake {
             ttl,
             urgency,
         });
+        let owed = state.owed(&registration);
         let replaced = topic.clone().and_then(|topic| state.topics.get(&(registration.id, topic)).copied());
         // The one that is replaced is dropped from the queue, or deleted together with the insertion
         // of its successor: a crash leaves one of the two.
-        let (mut waiters, mut drops) = (Vec::new(), None);
+        let (mut waiters, mut drops, mut owed_before) = (Vec::new(), None, None);
         if let Some(old) = replaced {
             let slot = state.unwait(old);
+            owed_before = slot.as_ref().map(|slot| slot.owed.clone());
             if let Some(queued) = state.unqueue(old) {
                 (waiters, drops) = (queued.waiters, queued.drops);
             } else {
                 drops = slot.map(|slot| (old, slot));
             }
         }
-        let commit = if ttl == Ttl::ZERO {
-            state.keep_volatile(Arc::clone(&message));
+        // What nobody is to get is over as soon as it has its number.
+        let commit = if ttl == Ttl::ZERO || owed.is_nobody() {
+            if !owed.is_nobody() {
+                state.keep_volatile(Arc::clone(&message), owed.clone());
+            }
             state.queue.waiters.append(&mut waiters);
             state.deletions.extend(drops.map(|(old, _)| old));
             if number < state.limit {
@@ -109,14 +114,15 @@ impl Intake {
             let (waiter, commit) = Commit::waiting();
             waiters.push(waiter);
             let expires_ms = self.0.since_epoch(message.expires);
-            state.wait(number, Slot { expires_ms, registration: registration.id, topic });
+            let owed = owed.clone();
+            state.wait(number, Slot { expires_ms, owed, registration: registration.id, topic });
             state.queue.bytes += message.body.len();
             let queued = Queued { drops, message: Arc::clone(&message), trusted: now.trusted, waiters };
             state.queue.messages.insert(number, queued);
             commit
         };
         state.queue.reserve |= number >= state.limit;
-        state.held.push_back(Arrival::Accepted { message, replaces: replaced.map(MessageId) });
+        state.present(&message, &owed, replaced.zip(owed_before.as_ref()));
         self.0.announce(&mut state);
         drop(state);
         self.0.work.notify_one();
@@ -134,8 +140,8 @@ impl Intake {
             return Ok(None);
         };
         let mut state = self.0.lock();
-        if let Some(message) = state.volatile.remove(&number) {
-            state.withdraw(message.device, number);
+        if let Some((message, owed)) = state.volatile.remove(&number) {
+            state.withdraw(message.device, &owed, number);
             self.0.announce(&mut state);
             return Ok(Some(Commit::ready()));
         }
@@ -146,6 +152,7 @@ impl Intake {
         let Some(slot) = state.unwait(number) else {
             return Ok(None);
         };
+        let owed = slot.owed.clone();
         let (waiter, commit) = Commit::waiting();
         state.queue.waiters.push(waiter);
         if let Some(mut queued) = state.unqueue(number) {
@@ -160,7 +167,7 @@ impl Intake {
             state.queue.undo.push(Undo::Wait(number, slot));
         }
         if let Some(device) = state.accounts.registration(registration).map(|found| found.device) {
-            state.withdraw(device, number);
+            state.withdraw(device, &owed, number);
         }
         self.0.announce(&mut state);
         drop(state);

@@ -7,7 +7,8 @@
 //!
 //! # Map
 //! [`record`] what a value looks like · [`seal`] the public names of messages · [`disk`] the database
-//! itself · [`open`] reading it back · [`state`] and [`registers`] what is known in memory ·
+//! itself · [`open`] reading it back · [`state`] and [`registers`] what is known in memory · [`shares`] who
+//! of a group has a message still to come ·
 //! [`committer`] group commit · [`recovery`] what happens when the disk fails · [`intake`], [`backlog`],
 //! [`ledger`], [`accounts`] the handles · [`archive`] and [`restore`] backups · [`rebuild`] a database
 //! made anew.
@@ -50,6 +51,7 @@ mod recovery;
 mod registers;
 mod restore;
 mod seal;
+mod shares;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -73,8 +75,10 @@ pub use restore::{RestoreError, restore};
 
 use crate::model::{DeviceId, EndpointToken, Moment, Registration, UnixTime};
 
-/// The newest format of the whole that this program reads and the one that it writes.
-const FORMAT: u32 = 1;
+/// The newest format of the whole that this program reads. It writes the oldest one that says all that
+/// there is to say: 1, or from the first group on 2, because a release that knows no groups would set their
+/// records aside and have nobody to deliver their messages to.
+const FORMAT: u32 = 2;
 
 /// The longest value, in bytes.
 const MAX_RECORD: usize = 6 * 1024;
@@ -85,6 +89,8 @@ const MAX_RECORD: usize = 6 * 1024;
 enum Space {
     /// + device id (8 bytes): a [`crate::model::Device`].
     Device = b'd',
+    /// + group id (8 bytes): a [`crate::model::Group`] (from format 2 on).
+    Group = b'g',
     /// + device id (8 bytes): a [`crate::model::Habit`].
     Habit = b'h',
     /// + message number (8 bytes): [`record::MessageHead`], then the body.
@@ -99,6 +105,8 @@ enum Space {
     Registration = b'r',
     /// + device id (8 bytes): a [`crate::model::Session`].
     Session = b's',
+    /// + message number (8 bytes): which members of a group have not acknowledged it (from format 2 on).
+    Shares = b'a',
     /// + device id (8 bytes): a [`crate::model::Tally`].
     Tally = b'w',
     /// + endpoint token (20 bytes): [`record::Tombstone`].

@@ -17,9 +17,10 @@ use super::{
     key,
     record::{self, Flaw, MessageHead, Reserve},
     seal::Seal,
+    shares::Owed,
     state::{ARRIVALS, Core, Slot, State},
 };
-use crate::model::{MessageId, Moment, Pending, Ttl, UnixTime};
+use crate::model::{DeviceId, MessageId, Moment, Pending, Ttl, UnixTime};
 
 /// The files may be so many times as large as what lives in them …
 const SPARE_SHARE: u64 = 4;
@@ -54,6 +55,7 @@ pub(super) fn store(
     });
     scanned.map_err(failed)?;
     found.set_orphans_aside(&disk).map_err(failed)?;
+    found.share_out();
     let token_key = found.complete(&disk).map_err(failed)?;
     let size = disk.size().map_err(failed)?;
     if size > SPARE_SHARE * live + SPARE_BYTES {
@@ -109,6 +111,7 @@ struct Found {
     /// By key.
     odd: HashMap<Vec<u8>, Odd>,
     restored: Vec<Pending>,
+    shares: HashMap<u64, Vec<DeviceId>>,
     state: State,
     token_key: Option<[u8; 32]>,
 }
@@ -116,7 +119,8 @@ struct Found {
 impl Found {
     fn new(now: Moment) -> Self {
         let state = State { next: 1, wall: now.wall, ..State::default() };
-        Self { format: None, now, odd: HashMap::new(), restored: Vec::new(), state, token_key: None }
+        let (odd, restored, shares) = (HashMap::new(), Vec::new(), HashMap::new());
+        Self { format: None, now, odd, restored, shares, state, token_key: None }
     }
 
     /// Reads the format first: nothing else may be touched when it is a newer one.
@@ -160,18 +164,21 @@ impl Found {
     /// Takes in one key of the database.
     fn see(&mut self, key: &[u8], value: &[u8]) {
         let space = key.first().and_then(|first| {
-            [Space::Device, Space::Habit, Space::Message, Space::Meta, Space::Preferences, Space::Quarantine]
+            [Space::Device, Space::Group, Space::Habit, Space::Message, Space::Meta, Space::Preferences]
                 .into_iter()
-                .chain([Space::Registration, Space::Session, Space::Tally, Space::Tombstone])
+                .chain([Space::Quarantine, Space::Registration, Space::Session, Space::Shares])
+                .chain([Space::Tally, Space::Tombstone])
                 .find(|space| *space as u8 == *first)
         });
         let what = match space {
             Some(Space::Device) => "a device",
+            Some(Space::Group) => "a group",
             Some(Space::Habit) => "what was learnt of a device",
             Some(Space::Message) => "a push message",
             Some(Space::Preferences) => "a device's preferences",
             Some(Space::Registration) => "a registration",
             Some(Space::Session) => "a session",
+            Some(Space::Shares) => "the shares of a push message",
             Some(Space::Tally) => "what was counted of a device",
             Some(Space::Tombstone) => "a tombstone",
             // Read already, or never.
@@ -180,6 +187,7 @@ impl Found {
         };
         let seen = match space {
             Some(Space::Message) => self.see_message(key, value),
+            Some(Space::Shares) => self.see_shares(key, value),
             Some(space) => self.state.accounts.load(space, key, value),
             None => Err(Flaw::Body),
         };
@@ -190,8 +198,7 @@ impl Found {
 
     fn see_message(&mut self, key: &[u8], value: &[u8]) -> Result<(), Flaw> {
         let (head, body) = record::decode_with::<MessageHead<'_>>(key, value)?;
-        let number = key.get(1..).and_then(|rest| rest.try_into().ok()).map(u64::from_be_bytes);
-        let number = number.ok_or(Flaw::Body)?;
+        let number = number_of(key)?;
         if head.trusted {
             // Whatever wrote it has recorded the time as well, if that was older than this.
             self.state.trusted_at(head.accepted, RECORD_TIME_MS);
@@ -208,9 +215,49 @@ impl Found {
             volatile: false,
         });
         let expires_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        self.state.wait(number, Slot { expires_ms, registration, topic });
+        self.state.wait(number, Slot { expires_ms, owed: Owed::Own, registration, topic });
         self.state.next = self.state.next.max(number.saturating_add(1));
         Ok(())
+    }
+
+    fn see_shares(&mut self, key: &[u8], value: &[u8]) -> Result<(), Flaw> {
+        self.shares.insert(number_of(key)?, record::decode(key, value)?);
+        Ok(())
+    }
+
+    /// Gives each member of a group its share of what waits: as it was written, but to nobody who has left
+    /// since. Where nothing can be read of it, every member gets the message rather than none.
+    fn share_out(&mut self) {
+        let Self { restored, shares, state, .. } = self;
+        state.shares_on_disk = shares.keys().copied().collect();
+        let mut shared = Vec::with_capacity(restored.len());
+        for pending in restored.drain(..) {
+            let Some(group) = state.accounts.groups.get(&pending.device) else {
+                shared.push(pending);
+                continue;
+            };
+            let number = pending.id.0;
+            let mut members = group.members.clone();
+            match shares.get(&number) {
+                Some(left) => members.retain(|member| left.contains(member)),
+                None => drop(state.shares_changed.insert(number)),
+            }
+            if members.is_empty() {
+                state.unwait(number);
+                state.deletions.push(number);
+                continue;
+            }
+            shared.extend(members.iter().map(|&device| Pending { device, ..pending }));
+            if let Some(slot) = state.waiting.get_mut(&number) {
+                slot.owed = Owed::Shared(members.into());
+            }
+        }
+        *restored = shared;
+        // Shares of no message: deleting once more what is not there takes them along.
+        let State { deletions, waiting, .. } = state;
+        deletions.extend(shares.keys().filter(|number| !waiting.contains_key(number)));
+        deletions.sort_unstable();
+        deletions.dedup();
     }
 
     /// A message of a registration that is not there can go nowhere; it may still be of use to somebody
@@ -250,7 +297,7 @@ impl Found {
         if self.format.is_none() {
             disk.sync_new()?;
             let key = Meta::Format.key();
-            let value = record::encode(&key, &FORMAT);
+            let value = record::encode(&key, &self.state.accounts.format());
             batch.insert(key, value);
         }
         let token_key = match self.token_key {
@@ -269,6 +316,11 @@ impl Found {
         }
         Ok(token_key)
     }
+}
+
+/// The number in the key of a message, or of its shares.
+fn number_of(key: &[u8]) -> Result<u64, Flaw> {
+    key.get(1..).and_then(|rest| rest.try_into().ok()).map(u64::from_be_bytes).ok_or(Flaw::Body)
 }
 
 /// How long a message may still wait: its TTL is counted down over a restart only by a clock that was

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use super::{
-    Arrival, Waiter, backlog,
+    Waiter, backlog,
     committer::Job,
     message_key,
+    shares::shares_key,
     state::{Core, Mode, Slot, State, Undo},
 };
 use crate::model::DeviceId;
@@ -42,19 +43,22 @@ impl State {
         // messages of the batch, and what was in the batch with them.
         while let Some((number, queued)) = self.queue.messages.pop_last() {
             waiters.extend(queued.waiters);
-            self.unwait(number);
-            self.withdraw(queued.message.device, number);
+            if let Some(slot) = self.unwait(number) {
+                self.withdraw(queued.message.device, &slot.owed, number);
+            }
             self.revive(queued.drops);
         }
         self.queue.bytes = 0;
         self.queue.writes.clear();
+        // Nobody has left after all.
+        self.queue.releases.clear();
         let queued = std::mem::take(&mut self.queue.undo);
         self.roll_back(queued);
         while let Some((number, flying)) = self.flying.pop_last() {
             waiters.extend(flying.waiters);
             match self.unwait(number) {
                 Some(slot) => {
-                    self.withdraw(flying.message.device, number);
+                    self.withdraw(flying.message.device, &slot.owed, number);
                     let replaced = flying.drops.as_ref().map(|(old, _)| (*old, slot));
                     self.repair.failed.push(Failed { number, replaced });
                     self.revive(flying.drops);
@@ -65,6 +69,7 @@ impl State {
         }
         self.roll_back(job.undo);
         self.repair.keys.extend(job.writes.into_iter().map(|(key, _)| key));
+        self.shares_changed.extend(job.shares.into_iter().map(|(number, _)| number));
         self.deletions.extend(job.deletions);
         let Self { deletions, waiting, .. } = self;
         deletions.retain(|number| !waiting.contains_key(number));
@@ -133,6 +138,7 @@ fn put_right(core: &Core, repair: &Repair) -> std::io::Result<()> {
             }
         }
         batch.remove(key);
+        batch.remove(shares_key(*number));
     }
     core.disk.write([batch])?;
     let mut found = Vec::new();
@@ -145,7 +151,7 @@ fn put_right(core: &Core, repair: &Repair) -> std::io::Result<()> {
     }
     for (number, slot, value) in adopted {
         if state.accounts.registration(slot.registration).is_some() {
-            state.wait(number, slot);
+            state.wait_again(number, slot);
             wait_on(core, &mut state, number, Some(&value));
         }
     }
@@ -165,13 +171,13 @@ fn wait_on(core: &Core, state: &mut State, number: u64, value: Option<&[u8]>) {
     };
     match value.map(|value| backlog::decode(core, number, slot.expires_ms, value)) {
         Some(Ok((message, _))) => {
-            state.held.push_back(Arrival::Accepted { message: Arc::new(message), replaces: None });
+            state.present(&Arc::new(message), &slot.owed, None);
         }
         Some(Err(_)) | None => {
             tracing::error!(message = number, "a message was lost when the disk failed");
             let device = state.accounts.registration(slot.registration).map(|found| found.device);
             state.unwait(number);
-            state.withdraw(device.unwrap_or(DeviceId(0)), number);
+            state.withdraw(device.unwrap_or(DeviceId(0)), &slot.owed, number);
         }
     }
 }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    Lookup, Space, device_key, endpoint_key,
+    FORMAT, Lookup, Meta, Space, device_key, endpoint_key,
     record::{self, Tombstone},
 };
 use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Habit, Preferences, Registration, RegistrationId, Session,
-    Tally,
+    AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration, RegistrationId,
+    Session, Tally,
 };
 
 /// All accounts.
@@ -19,6 +19,7 @@ use crate::model::{
 pub(super) struct Registers {
     pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
     endpoints: HashMap<EndpointToken, Endpoint>,
+    pub(super) groups: BTreeMap<DeviceId, Arc<Group>>,
     habits: BTreeMap<DeviceId, Habit>,
     names: HashMap<(DeviceId, AppToken), RegistrationId>,
     preferences: BTreeMap<DeviceId, Preferences>,
@@ -39,6 +40,7 @@ pub(super) enum Endpoint {
 pub(super) enum AccountUndo {
     Device(DeviceId, Option<Arc<Device>>),
     Endpoint(EndpointToken, Option<Endpoint>),
+    Group(DeviceId, Option<Arc<Group>>),
     Habit(DeviceId, Option<Habit>),
     Preferences(DeviceId, Option<Preferences>),
     Registration(RegistrationId, Option<Arc<Registration>>),
@@ -63,6 +65,11 @@ impl Registers {
 
     pub(super) fn registration(&self, id: RegistrationId) -> Option<&Arc<Registration>> {
         self.registrations.get(&id)
+    }
+
+    /// The format of the whole that says all that is known.
+    pub(super) fn format(&self) -> u32 {
+        if self.groups.is_empty() { 1 } else { FORMAT }
     }
 
     pub(super) fn habit(&self, device: DeviceId) -> Option<&Habit> {
@@ -91,6 +98,10 @@ impl Registers {
             None => self.endpoints.remove(&token),
         };
         AccountUndo::Endpoint(token, old)
+    }
+
+    pub(super) fn set_group(&mut self, id: DeviceId, group: Option<Arc<Group>>) -> AccountUndo {
+        AccountUndo::Group(id, set(&mut self.groups, id, group))
     }
 
     pub(super) fn set_habit(&mut self, device: DeviceId, habit: Option<Habit>) -> AccountUndo {
@@ -131,6 +142,7 @@ impl Registers {
         match undo {
             AccountUndo::Device(id, old) => drop(self.set_device(id, old)),
             AccountUndo::Endpoint(token, old) => drop(self.set_endpoint(token, old)),
+            AccountUndo::Group(id, old) => drop(self.set_group(id, old)),
             AccountUndo::Habit(id, old) => drop(self.set_habit(id, old)),
             AccountUndo::Preferences(id, old) => drop(self.set_preferences(id, old)),
             AccountUndo::Registration(id, old) => drop(self.set_registration(id, old)),
@@ -141,10 +153,16 @@ impl Registers {
 
     /// What the disk is to hold below the key of an account, as far as memory knows.
     pub(super) fn record(&self, key: &[u8]) -> Option<Vec<u8>> {
+        if *key == *Meta::Format.key() {
+            return Some(record::encode(key, &self.format()));
+        }
         let (&space, rest) = key.split_first()?;
         if let Ok(id) = rest.try_into().map(u64::from_be_bytes).map(DeviceId) {
             if space == Space::Device as u8 {
                 return self.devices.get(&id).map(|device| record::encode(key, &**device));
+            }
+            if space == Space::Group as u8 {
+                return self.groups.get(&id).map(|group| record::encode(key, &**group));
             }
             if space == Space::Habit as u8 {
                 return self.habits.get(&id).map(|habit| record::encode(key, habit));
@@ -189,6 +207,9 @@ impl Registers {
                 drop(self.set_endpoint(endpoint()?, Some(Endpoint::Live(found.id))));
                 drop(self.set_registration(found.id, Some(Arc::new(found))));
             }
+            Space::Group => {
+                drop(self.set_group(device()?, Some(Arc::new(record::decode(key, value)?))));
+            }
             Space::Habit => drop(self.set_habit(device()?, Some(record::decode(key, value)?))),
             Space::Preferences => {
                 drop(self.set_preferences(device()?, Some(record::decode(key, value)?)));
@@ -199,7 +220,7 @@ impl Registers {
                 let found = Arc::new(record::decode(key, value)?);
                 drop(self.set_endpoint(endpoint()?, Some(Endpoint::Gone(found))));
             }
-            Space::Message | Space::Meta | Space::Quarantine => {}
+            Space::Message | Space::Meta | Space::Quarantine | Space::Shares => {}
         }
         Ok(())
     }

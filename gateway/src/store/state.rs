@@ -4,7 +4,7 @@
 //! replacement always see each other whole. Nothing waits for the disk while it is held.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,6 +18,7 @@ use super::{
     recovery::Repair,
     registers::{AccountUndo, Registers},
     seal::Seal,
+    shares::Owed,
 };
 use crate::model::{DeviceId, LEAP_MS, MessageId, Moment, PushMessage, RegistrationId, Topic, UnixTime};
 
@@ -79,10 +80,14 @@ pub(super) struct State {
     pub(super) repair: Repair,
     /// The last moment whose wall time was trusted.
     pub(super) seen: Option<Moment>,
+    /// Messages whose record of shares on disk is behind; it is written with the next batch.
+    pub(super) shares_changed: BTreeSet<u64>,
+    /// Messages that may have a record of shares on disk.
+    pub(super) shares_on_disk: BTreeSet<u64>,
     /// Which waiting message has a Topic.
     pub(super) topics: HashMap<(RegistrationId, Topic), u64>,
-    /// Messages with TTL 0.
-    pub(super) volatile: BTreeMap<u64, Arc<PushMessage>>,
+    /// Messages with TTL 0, and who has not acknowledged them.
+    pub(super) volatile: BTreeMap<u64, (Arc<PushMessage>, Owed)>,
     /// Every message that waits and is, or is to be, on disk.
     pub(super) waiting: BTreeMap<u64, Slot>,
     /// The wall time that was read last, trusted or not.
@@ -106,6 +111,7 @@ pub(super) enum Mode {
 pub(super) struct Slot {
     /// When it expires, in ms since [`Core::epoch`].
     pub(super) expires_ms: u64,
+    pub(super) owed: Owed,
     pub(super) registration: RegistrationId,
     pub(super) topic: Option<Topic>,
 }
@@ -116,12 +122,23 @@ pub(super) struct Queue {
     /// Bytes of bodies.
     pub(super) bytes: usize,
     pub(super) messages: BTreeMap<u64, Queued>,
+    /// Who is a member no longer once the batch is safe.
+    pub(super) releases: Vec<Release>,
     /// A number was given out that is not reserved yet.
     pub(super) reserve: bool,
     /// What to do, newest first, when the batch fails.
     pub(super) undo: Vec<Undo>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) writes: Vec<Write>,
+}
+
+/// A member has left: its shares of what was accepted before end.
+#[derive(Clone, Debug)]
+pub(super) struct Release {
+    pub(super) group: DeviceId,
+    pub(super) member: DeviceId,
+    /// The number of the first message that it has no share of.
+    pub(super) below: u64,
 }
 
 /// A key and its new value, or its removal.
@@ -231,6 +248,12 @@ impl State {
             || !queue.writes.is_empty()
             || !queue.waiters.is_empty()
             || self.deletions.len() >= BATCH_DELETIONS
+            || self.shares_changed.len() >= BATCH_DELETIONS
+    }
+
+    /// Whether there is something to write that may wait for company: the ends of messages and of shares.
+    pub(super) fn has_ends(&self) -> bool {
+        !(self.deletions.is_empty() && self.shares_changed.is_empty())
     }
 
     /// Whether arrivals wait for room in the planner's channel.
@@ -276,6 +299,10 @@ impl State {
 
     /// A message that was withdrawn waits again; a newer one of its Topic keeps the Topic.
     pub(super) fn wait_again(&mut self, number: u64, slot: Slot) {
+        if slot.owed != Owed::Own {
+            // Shares may have ended that were not written any more.
+            self.shares_changed.insert(number);
+        }
         match slot.topic.clone() {
             Some(topic) if self.topics.contains_key(&(slot.registration, topic.clone())) => {
                 self.waiting.insert(number, slot);
@@ -292,15 +319,17 @@ impl State {
     }
 
     /// A message with TTL 0 can be loaded for a while.
-    pub(super) fn keep_volatile(&mut self, message: Arc<PushMessage>) {
-        self.volatile.insert(message.id.0, message);
+    pub(super) fn keep_volatile(&mut self, message: Arc<PushMessage>, owed: Owed) {
+        self.volatile.insert(message.id.0, (message, owed));
         if self.volatile.len() > VOLATILE {
             self.volatile.pop_first();
         }
     }
 
-    /// A message is not to be delivered.
-    pub(super) fn withdraw(&mut self, device: DeviceId, number: u64) {
-        self.held.push_back(Arrival::Withdrawn(device, MessageId(number)));
+    /// A message is not to be delivered, to whomever it was; `own` is the device of its registration.
+    pub(super) fn withdraw(&mut self, own: DeviceId, owed: &Owed, number: u64) {
+        for &device in owed.devices(&own) {
+            self.held.push_back(Arrival::Withdrawn(device, MessageId(number)));
+        }
     }
 }

@@ -23,8 +23,8 @@ use crate::{
 /// together, and a flood cannot keep the planner from giving orders.
 const ROUND: usize = 256;
 
-/// Ids of messages that are over; [`crate::ack`] settles them.
-pub type Expired = Vec<MessageId>;
+/// Ids of messages that are over for a device; [`crate::ack`] settles them.
+pub type Expired = (DeviceId, Vec<MessageId>);
 
 /// What the planner goes by: the rules of the house, what was chosen for each device, and what was learnt
 /// of it.
@@ -55,8 +55,9 @@ pub struct Driver {
     chosen: Chosen,
     clock: SharedClock,
     expired: mpsc::UnboundedSender<Expired>,
-    /// Bodies that arrived in this round: what leaves at once needs no read.
-    fresh: HashMap<MessageId, Arc<PushMessage>>,
+    /// Bodies that arrived in this round: what leaves at once needs no read. By device, because the members
+    /// of a group get a message each for itself.
+    fresh: HashMap<(DeviceId, MessageId), Arc<PushMessage>>,
     keeper: Keeper,
     meter: Arc<Meter>,
     planner: Planner,
@@ -183,16 +184,16 @@ impl Driver {
                     self.telemetry.count(Phase::Replaced, 1);
                     self.meter.on_over(message.device, replaced, true);
                     self.planner.on_withdrawn(message.device, replaced);
-                    self.fresh.remove(&replaced);
+                    self.fresh.remove(&(message.device, replaced));
                 }
                 self.meter.on_pending(at, &message.pending());
                 self.planner.on_pending(at.instant, &message.pending());
-                self.fresh.insert(message.id, message);
+                self.fresh.insert((message.device, message.id), message);
             }
             Arrival::Withdrawn(device, id) => {
                 self.meter.on_over(device, id, false);
                 self.planner.on_withdrawn(device, id);
-                self.fresh.remove(&id);
+                self.fresh.remove(&(device, id));
             }
         }
     }
@@ -212,10 +213,10 @@ impl Driver {
                             missed => self.meter.on_missed(device, missed),
                         }
                     }
-                    Order::Expire(ids) => {
-                        self.meter.on_expired(&ids);
+                    Order::Expire(device, ids) => {
+                        self.meter.on_expired(device, &ids);
                         // Nobody listens any more when the gateway shuts down.
-                        drop(self.expired.send(ids));
+                        drop(self.expired.send((device, ids)));
                     }
                     Order::Ping(device) => self.ping(now, device),
                 }
@@ -236,7 +237,7 @@ impl Driver {
     fn deliver(&mut self, now: Moment, device: DeviceId, due: &[(MessageId, bool)]) {
         self.backlog.observe(now);
         let mut items = Vec::with_capacity(due.len());
-        for (&(id, redelivery), body) in due.iter().zip(self.bodies(due)) {
+        for (&(id, redelivery), body) in due.iter().zip(self.bodies(device, due)) {
             match body {
                 Ok(Some(message)) => {
                     let remaining_s = remaining_s(&message, now);
@@ -272,12 +273,16 @@ impl Driver {
         last.hand_over(consignment)
     }
 
-    fn bodies(&self, due: &[(MessageId, bool)]) -> Vec<Result<Option<Arc<PushMessage>>, NotStored>> {
-        let body = |&(id, _): &(MessageId, bool)| match self.fresh.get(&id) {
+    fn bodies(
+        &self,
+        device: DeviceId,
+        due: &[(MessageId, bool)],
+    ) -> Vec<Result<Option<Arc<PushMessage>>, NotStored>> {
+        let body = |&(id, _): &(MessageId, bool)| match self.fresh.get(&(device, id)) {
             Some(message) => Ok(Some(Arc::clone(message))),
-            None => self.backlog.load(id),
+            None => self.backlog.load(device, id),
         };
-        if due.iter().all(|(id, _)| self.fresh.contains_key(id)) {
+        if due.iter().all(|(id, _)| self.fresh.contains_key(&(device, *id))) {
             return due.iter().map(body).collect();
         }
         // A read of an SD card may take milliseconds: the worker's other tasks move on meanwhile. Once

@@ -210,7 +210,7 @@ impl Run<'_> {
             for order in orders {
                 match order {
                     Order::Deliver(_, ids) => self.deliver(&ids)?,
-                    Order::Expire(_) => continue,
+                    Order::Expire(..) => continue,
                     Order::Ping(_) => {
                         self.packet();
                         self.report(Event::Stirred);

@@ -44,8 +44,8 @@ pub enum Order {
     /// Hand these over to the device's transport in one go: one wake. The flag of each says whether
     /// the device may have seen it before.
     Deliver(DeviceId, Vec<(MessageId, bool)>),
-    /// These are over: their TTL ended, or they had none and could not go at once.
-    Expire(Vec<MessageId>),
+    /// These are over for the device: their TTL ended, or they had none and could not go at once.
+    Expire(DeviceId, Vec<MessageId>),
     /// Make the device's connection speak, or its network forgets it.
     Ping(DeviceId),
 }
@@ -154,9 +154,8 @@ impl Planner {
     /// What is to be done now. To be called after each change, and when [`Planner::next_wake`] has come.
     pub fn on_timeout(&mut self, now: Instant) -> Vec<Order> {
         let mut orders = Vec::new();
-        let mut over = Vec::new();
         if self.sweep_at.is_some_and(|at| at <= now) {
-            self.sweep(now, &mut over);
+            self.sweep(now, &mut orders);
         }
         while let Some(&(at, device)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, device));
@@ -167,6 +166,7 @@ impl Planner {
             self.set_timer(device, None);
             let local = self.local;
             let Some(line) = self.lines.get_mut(&device) else { continue };
+            let mut over = Vec::new();
             let _ = line.take_expired(now, &mut over);
             let quiet_until = quiet_until(now, local, line.settings());
             let due = line.take_due(now, quiet_until.is_some());
@@ -181,9 +181,9 @@ impl Planner {
                 self.lines.remove(&device);
             }
             self.set_timer(device, next);
-        }
-        if !over.is_empty() {
-            orders.push(Order::Expire(over));
+            if !over.is_empty() {
+                orders.push(Order::Expire(device, over));
+            }
         }
         orders
     }
@@ -199,12 +199,16 @@ impl Planner {
         self.timers.extend(at.map(|at| (at, device)));
     }
 
-    fn sweep(&mut self, now: Instant, over: &mut Vec<MessageId>) {
+    fn sweep(&mut self, now: Instant, orders: &mut Vec<Order>) {
         self.swept_at = Some(now);
         self.sweep_at = None;
         let mut first: Option<Instant> = None;
-        self.lines.retain(|_, line| {
-            first = first.into_iter().chain(line.take_expired(now, over)).min();
+        self.lines.retain(|&device, line| {
+            let mut over = Vec::new();
+            first = first.into_iter().chain(line.take_expired(now, &mut over)).min();
+            if !over.is_empty() {
+                orders.push(Order::Expire(device, over));
+            }
             !line.is_idle()
         });
         if let Some(first) = first {

@@ -102,7 +102,7 @@ impl World {
                     }));
                 }
                 Order::Ping(_) => delivered.push(PING),
-                Order::Expire(ids) => expired.extend(ids.iter().map(|id| id.0)),
+                Order::Expire(_, ids) => expired.extend(ids.iter().map(|id| id.0)),
             }
         }
         (delivered, expired)

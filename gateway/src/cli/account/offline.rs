@@ -111,6 +111,11 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
         | Request::DeviceRemove { .. }
         | Request::DeviceSet { .. }
         | Request::DeviceShow { .. }
+        | Request::GroupAdd { .. }
+        | Request::GroupJoin { .. }
+        | Request::GroupLeave { .. }
+        | Request::GroupList
+        | Request::GroupRemove { .. }
         | Request::Metrics
         | Request::RegistrationRemove { .. }
         | Request::Status => None,

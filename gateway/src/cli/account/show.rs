@@ -5,11 +5,17 @@ use std::io::{self, Write};
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use serde::Serialize;
 
-use crate::console::{DeviceRow, DeviceShown, Pairing, RegistrationRow};
+use crate::console::{DeviceRow, DeviceShown, GroupRow, Pairing, RegistrationRow};
 
 /// Black on white, whatever the terminal's own colours are: a scanner wants dark modules on light.
 const BLACK_ON_WHITE: &str = "\u{1b}[38;5;16;48;5;231m";
 const RESET: &str = "\u{1b}[0m";
+
+/// `group add --json`
+#[derive(Serialize)]
+pub(super) struct Grouped<'a> {
+    pub(super) group: &'a str,
+}
 
 /// `registration add --json`
 #[derive(Serialize)]
@@ -59,6 +65,15 @@ pub(super) fn devices(rows: &[DeviceRow], out: &mut dyn Write) -> io::Result<()>
         [id, row.transport.clone(), day(row.created), registrations, row.name.clone()]
     };
     table(["DEVICE", "TRANSPORT", "PAIRED", "REGISTRATIONS", "NAME"], rows.iter().map(cells), out)
+}
+
+pub(super) fn groups(rows: &[GroupRow], out: &mut dyn Write) -> io::Result<()> {
+    let cells = |row: &GroupRow| {
+        let registrations = row.registrations.to_string();
+        let members = if row.members.is_empty() { "-".to_owned() } else { row.members.join(",") };
+        [row.group.clone(), day(row.created), registrations, members, row.name.clone()]
+    };
+    table(["GROUP", "SINCE", "REGISTRATIONS", "MEMBERS", "NAME"], rows.iter().map(cells), out)
 }
 
 pub(super) fn registrations(rows: &[RegistrationRow], out: &mut dyn Write) -> io::Result<()> {

@@ -161,7 +161,7 @@ fn a_file_out_of_proportion_is_rebuilt_at_the_next_start() {
                 appended.id
             })
             .collect();
-        world.ledger.settle(&ids, Phase::Acked);
+        world.ledger.settle(DeviceId(1), &ids, Phase::Acked);
     }
     let (dir, clock) = world.close();
     let before = crate::store::tests::churn::files(dir.path());

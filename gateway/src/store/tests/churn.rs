@@ -25,7 +25,7 @@ fn churn(count: usize, kept: usize) {
             while arrivals.try_recv().is_ok() {}
             let over = waiting.len().saturating_sub(kept);
             let acked: Vec<_> = waiting.drain(..over).collect();
-            world.ledger.settle(&acked, Phase::Acked);
+            world.ledger.settle(DeviceId(1), &acked, Phase::Acked);
         }
         if number % (count / 10) == 0 {
             let (live, files) = (live(&world.intake.0), files(world.dir.path()));

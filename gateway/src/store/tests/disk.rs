@@ -6,7 +6,7 @@ use super::*;
 use crate::store::record::encode;
 
 /// Works on the database of a closed store with sled alone.
-fn raw<T>(dir: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
+pub(super) fn raw<T>(dir: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
     let path = dir.join("db");
     let db = sled::Config::new().path(&path).flush_every_ms(None).open().expect("the database opens");
     let result = work(&db);
@@ -14,7 +14,7 @@ fn raw<T>(dir: &Path, work: impl FnOnce(&sled::Db) -> T) -> T {
     result
 }
 
-fn contents(db: &sled::Db) -> Vec<(sled::IVec, sled::IVec)> {
+pub(super) fn contents(db: &sled::Db) -> Vec<(sled::IVec, sled::IVec)> {
     db.iter().map(|item| item.expect("readable")).collect()
 }
 
@@ -200,13 +200,13 @@ fn an_idle_store_writes_nothing() {
 }
 
 /// Makes the disk fail and waits until the store has noticed.
-fn break_disk(world: &World, fault: &std::sync::atomic::AtomicBool) {
+pub(super) fn break_disk(world: &World, fault: &std::sync::atomic::AtomicBool) {
     fault.store(true, Ordering::SeqCst);
     let appended = world.append(push("fails")).expect("accepted");
     assert_eq!(bounded(&world.runtime, appended.commit), Err(NotStored::Disk));
 }
 
-fn repair_disk(world: &World) {
+pub(super) fn repair_disk(world: &World) {
     world.faults().sync.store(false, Ordering::SeqCst);
     world.faults().write.store(false, Ordering::SeqCst);
     eventually("it accepts again", || world.core().lock().mode == state::Mode::Open);

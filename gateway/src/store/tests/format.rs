@@ -71,7 +71,7 @@ fn version_1_is_frozen() {
         ),
         ("tombstone", encode(b"t", &tombstone), "01b7d8666e0105746f6b656e80a0f1c2b134"),
         ("reserve", encode(b"x", &reserve), "01664acdaf80804080a0f1c2b134"),
-        ("format", encode(b"x", &FORMAT), "012de1bfcb01"),
+        ("format", encode(b"x", &1_u32), "012de1bfcb01"),
     ] {
         assert_eq!(hex(&record), frozen, "{name}");
     }

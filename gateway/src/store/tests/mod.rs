@@ -5,6 +5,7 @@ mod archive;
 mod churn;
 mod disk;
 mod format;
+mod groups;
 mod messages;
 mod model;
 mod time;
@@ -123,11 +124,11 @@ impl World {
     }
 
     fn settle(&self, id: MessageId) {
-        self.ledger.settle(&[id], Phase::Acked);
+        self.ledger.settle(DeviceId(1), &[id], Phase::Acked);
     }
 
     fn load(&self, id: MessageId) -> Option<Arc<PushMessage>> {
-        self.backlog.load(id).expect("readable")
+        self.backlog.load(DeviceId(1), id).expect("readable")
     }
 
     /// What waits on disk, as it was when the store was opened.
