@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod delivery;
 mod faults;
+mod groups;
 mod hostile;
 mod idle;
 mod keep_alive;
