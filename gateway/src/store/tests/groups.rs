@@ -238,6 +238,7 @@ fn a_failed_disk_takes_back_what_was_for_all_and_keeps_who_wanted_to_leave() {
     let core = Arc::clone(&world.intake.0);
     let gate = core.disk.faults.gate.lock().expect("the gate is free");
     let failed = world.append(to_all("failed")).expect("accepted");
+    eventually("it is on its way", || core.lock().busy);
     let left = world.accounts.put_group(group(&[1])).expect("accepted");
     drop(gate);
     assert_eq!(bounded(&world.runtime, failed.commit), Err(NotStored::Disk));
@@ -257,9 +258,9 @@ fn a_failed_disk_takes_back_what_was_for_all_and_keeps_who_wanted_to_leave() {
 fn shares_that_a_failed_batch_held_are_written_later() {
     let world = family();
     let id = world.stored(to_all("x"));
-    world.faults().sync.store(true, Ordering::SeqCst);
+    world.faults().write.store(true, Ordering::SeqCst);
     ack(&world, 1, id);
-    break_disk(&world, &world.faults().sync);
+    break_disk(&world, &world.faults().write);
     repair_disk(&world);
     assert_eq!(waits_for(&world, id), [2]);
     assert_eq!(restored(&world.reopen()), [(2, id.0)]);
