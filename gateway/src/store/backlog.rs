@@ -104,6 +104,17 @@ impl Backlog {
         }
     }
 
+    /// Whose registration a message is for that waits: a device's, or a group's.
+    #[must_use]
+    pub fn owner(&self, id: MessageId) -> Option<DeviceId> {
+        let state = self.core.lock();
+        if let Some((message, _)) = state.volatile.get(&id.0) {
+            return Some(message.device);
+        }
+        let registration = state.waiting.get(&id.0)?.registration;
+        state.accounts.registration(registration).map(|registration| registration.device)
+    }
+
     /// Tells the store the time: what had to be kept without a clock to trust is judged by it.
     pub fn observe(&self, now: Moment) {
         self.core.lock().observe(now);

@@ -30,7 +30,7 @@ impl History for Shelf {
     fn read(&self, ids: &[MessageId]) -> Vec<Item> {
         let now = self.clock.moment();
         let read = |id: &MessageId| {
-            let message = self.backlog.load(*id).ok().flatten()?;
+            let message = self.backlog.load(self.backlog.owner(*id)?, *id).ok().flatten()?;
             (message.expires > now.instant).then(|| Item {
                 remaining_s: remaining_s(&message, now),
                 redelivery: false,
