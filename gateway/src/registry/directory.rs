@@ -177,6 +177,7 @@ fn in_public(why: &Refusal) -> RegisterRefusal {
         | Refusal::NoSuchRegistration(_)
         | Refusal::NotAMember(..)
         | Refusal::NotAnEndpoint(..)
-        | Refusal::NotStored(_) => RegisterRefusal::InternalError,
+        | Refusal::NotStored(_)
+        | Refusal::OwnTopics(_) => RegisterRefusal::InternalError,
     }
 }

@@ -107,6 +107,9 @@ pub enum Refusal {
     /// Not one of this gateway's endpoints at all.
     #[error("{0:?} is not an endpoint: {1}")]
     NotAnEndpoint(String, NotAnEndpoint),
+    /// A client that hears the topics that it asks for and no others.
+    #[error("device {0} speaks ntfy, which shares by itself: let each client subscribe to the same topic")]
+    OwnTopics(DeviceId),
     /// Nothing was changed: try again later.
     #[error("{0}; nothing was changed")]
     NotStored(#[from] NotStored),

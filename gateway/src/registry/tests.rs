@@ -338,6 +338,40 @@ async fn the_owner_ends_a_registration_by_its_endpoint() {
 }
 
 #[tokio::test]
+async fn a_group_has_paired_devices_and_the_end_of_its_registration_is_told_to_each() {
+    let house = House::open();
+    let registry = &house.registry;
+    let ((first, _), (second, _)) = (house.pair().await, house.pair().await);
+    let group = registry.add_group("family").await.expect("a group");
+    assert_eq!(registry.join_group(first, second).await, Err(Refusal::NoSuchGroup(first)));
+    assert_eq!(registry.join_group(group, group).await, Err(Refusal::NoSuchDevice(group)));
+    assert_eq!(registry.leave_group(group, first).await, Err(Refusal::NotAMember(first, group)));
+    let ntfy = registry.add_device("topics", "ntfy").await.expect("a pairing").device;
+    assert_eq!(registry.join_group(group, ntfy).await, Err(Refusal::OwnTopics(ntfy)));
+    for device in [first, second, first] {
+        assert_eq!(registry.join_group(group, device).await, Ok(()), "twice is no error");
+    }
+    assert_eq!(registry.groups()[0].members, [first, second]);
+    let shared = house.register(group, "mail").await;
+    house.register(second, "mail").await;
+    registry.remove_registration(&shared.endpoint).await.expect("removed");
+    let told = Notice::Unregistered(first, "mail".parse().expect("a token"));
+    assert_eq!(house.heard(), [told], "the second would take it for its own");
+    for _ in 2..MAX_MEMBERS {
+        let (device, _) = house.pair().await;
+        registry.join_group(group, device).await.expect("there is room");
+    }
+    let (device, _) = house.pair().await;
+    assert_eq!(registry.join_group(group, device).await, Err(Refusal::Crowded(group)));
+    registry.remove_device(first).await.expect("removed");
+    assert_eq!(registry.join_group(group, device).await, Ok(()));
+    let house = house.restart().await;
+    assert_eq!(house.registry.groups()[0].members.len(), MAX_MEMBERS);
+    house.registry.remove_group(group).await.expect("removed");
+    assert_eq!(house.registry.remove_group(group).await, Err(Refusal::NoSuchGroup(group)));
+}
+
+#[tokio::test]
 async fn everything_survives_a_restart() {
     let house = House::open();
     let (device, secret) = house.pair().await;

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use super::{
     NotStored, message_key,
     record::{self, Flaw, MessageHead},
-    shares::addressed,
     state::Core,
 };
 use crate::model::{DeviceId, MessageId, MessageToken, Moment, Pending, PushMessage, RegistrationId};
@@ -57,24 +56,20 @@ impl Backlog {
     /// [`NotStored::Disk`] when it cannot be read now.
     pub fn load(&self, device: DeviceId, id: MessageId) -> Result<Option<Arc<PushMessage>>, NotStored> {
         let number = id.0;
-        let (expires_ms, doubtful) = {
+        let (expires_ms, owed, doubtful) = {
             let state = self.core.lock();
             if let Some((message, owed)) = state.volatile.get(&number) {
-                let waits = owed.devices(&message.device).contains(&device);
-                return Ok(waits.then(|| addressed(message, device)));
+                return Ok(owed.copy(message, device));
             }
             let Some(slot) = state.waiting.get(&number) else {
                 return Ok(None);
             };
-            if !slot.owed.devices(&device).contains(&device) {
-                return Ok(None);
-            }
             let queued = state.queue.messages.get(&number).map(|queued| &queued.message);
             let flying = state.flying.get(&number).map(|flying| &flying.message);
             if let Some(message) = queued.or(flying) {
-                return Ok(Some(addressed(message, device)));
+                return Ok(slot.owed.copy(message, device));
             }
-            (slot.expires_ms, if number < state.doubtful { state.seen } else { None })
+            (slot.expires_ms, slot.owed.clone(), if number < state.doubtful { state.seen } else { None })
         };
         let key = message_key(number);
         let value = self.core.disk.read(&key).map_err(|error| {
@@ -94,8 +89,7 @@ impl Backlog {
                         return Ok(None);
                     }
                 }
-                message.device = device;
-                Ok(Some(Arc::new(message)))
+                Ok(owed.copy(&Arc::new(message), device))
             }
             Err(flaw) => {
                 self.set_aside(number, &value, flaw);

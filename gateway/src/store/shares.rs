@@ -46,6 +46,18 @@ impl Owed {
         matches!(self, Self::Shared(members) if members.is_empty())
     }
 
+    /// The message as this device is to get it; `None`: it has no share. The body is not copied. Where there
+    /// are no shares it is whoever's it was when it was accepted, also if its registration has gone to
+    /// another device since.
+    pub(super) fn copy(&self, message: &Arc<PushMessage>, device: DeviceId) -> Option<Arc<PushMessage>> {
+        match self {
+            Self::Own => Some(Arc::clone(message)),
+            Self::Shared(members) => {
+                members.contains(&device).then(|| Arc::new(PushMessage { device, ..(**message).clone() }))
+            }
+        }
+    }
+
     fn settle(&mut self, device: DeviceId) -> Settled {
         let Self::Shared(members) = self else { return Settled::Last };
         let left: Box<[_]> = members.iter().copied().filter(|member| *member != device).collect();
@@ -118,17 +130,11 @@ impl State {
             let replaces = replaces
                 .filter(|(_, owed)| owed.devices(&message.device).contains(&device))
                 .map(|(number, _)| MessageId(number));
-            self.held.push_back(Arrival::Accepted { message: addressed(message, device), replaces });
+            if let Some(message) = owed.copy(message, device) {
+                self.held.push_back(Arrival::Accepted { message, replaces });
+            }
         }
     }
-}
-
-/// The message for one device: the body is not copied.
-pub(super) fn addressed(message: &Arc<PushMessage>, device: DeviceId) -> Arc<PushMessage> {
-    if message.device == device {
-        return Arc::clone(message);
-    }
-    Arc::new(PushMessage { device, ..(**message).clone() })
 }
 
 /// Where the shares of a message lie.
