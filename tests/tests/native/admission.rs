@@ -16,7 +16,7 @@ async fn only_what_is_gone_is_gone() {
 
     // Another first character is another endpoint, which nobody has.
     let unknown = format!("{base}/{}{}", if token.starts_with('A') { 'B' } else { 'A' }, &token[1..]);
-    for path in [unknown.as_str(), "/p/", "/p/short", "/nothing", &format!("{endpoint}/more")] {
+    for path in [unknown.as_str(), "/p/", "/p/short", "/nothing/here", &format!("{endpoint}/more")] {
         gateway.post(path).ttl(60).body("x").send().await.expect(404);
     }
     push(&gateway, &endpoint, "to be withdrawn").await;
