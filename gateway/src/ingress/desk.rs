@@ -23,6 +23,7 @@ use crate::{
     model::{EndpointToken, MessageId, MessageToken, Moment, Phase, Registration, Ttl},
     store::{Lookup, NewPush, NotStored},
     telemetry::Telemetry,
+    transport::ntfy::NtfyRoom,
 };
 
 /// How strictly a request is judged.
@@ -43,6 +44,8 @@ pub(super) struct Desk<Q> {
     pub(super) ntfy: Admission,
     pub(super) queue: Q,
     pub(super) telemetry: Arc<Telemetry>,
+    /// Whose topics are endpoints too.
+    pub(super) topics: Option<Arc<NtfyRoom>>,
 }
 
 impl<Q: Queue> Desk<Q> {

@@ -119,8 +119,9 @@ impl Public {
         let lenient = Admission::new(&Policy { missing_ttl: MissingTtl::OneDay, origin: base.clone() });
         let meter = Meter::new(rate);
         let notified = Recent::default();
-        let desk =
-            Desk { admission, base, clock, limits, meter, notified, ntfy: lenient, queue: intake, telemetry };
+        let topics = reception.ntfy.clone();
+        let (ntfy, queue) = (lenient, intake);
+        let desk = Desk { admission, base, clock, limits, meter, notified, ntfy, queue, telemetry, topics };
         self.serve_desk(desk, reception, shutdown).await;
     }
 

@@ -341,3 +341,36 @@ async fn a_cursor_acknowledges_what_was_written() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn line_8_an_empty_push_is_empty() {
+    let gateway = Gateway::new().start().await;
+    let mut stream = listen(&gateway, &format!("/{TOPIC}/json")).await;
+    for query in ["up=1", "unifiedpush=1"] {
+        let sent = gateway.post(&format!("/{TOPIC}?{query}")).send().await.expect(200);
+        let message = stream.message().await;
+        assert_eq!(payload(&message), b"", "nothing is put in its place: {message}");
+        assert_eq!(body(&sent), message, "who publishes is told what subscribers get");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn line_9_homeservers_reach_topics() {
+    let gateway = Gateway::new().start().await;
+    const NOTIFY: &str = "/_matrix/push/v1/notify";
+    let event = |id: &str| {
+        let pushkey = format!("http://{}/{TOPIC}?up=1", gateway.public);
+        let devices = json!([{"app_id": "im.example", "pushkey": pushkey, "pushkey_ts": 1, "data": {}}]);
+        json!({"notification": {"event_id": id, "prio": "high", "devices": devices}})
+    };
+    let early = gateway.post(NOTIFY).body(event("$early").to_string()).send().await;
+    assert_eq!(early.status, 503, "a homeserver keeps it, and comes again: {early:?}");
+    let mut stream = listen(&gateway, &format!("/{TOPIC}/json")).await;
+    let accepted = gateway.post(NOTIFY).body(event("$one").to_string()).send().await.expect(200);
+    assert_eq!(body(&accepted), json!({"rejected": []}));
+    assert_eq!(payload(&stream.message().await), event("$one").to_string().as_bytes());
+    drop(stream);
+    let listed = gateway.cli(["registration", "list", "--json"]).await.json();
+    let found = listed.to_string();
+    assert!(found.contains(TOPIC), "{found}");
+}

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use http::Uri;
 use hyper::body::Body;
 
 use self::notification::Notification;
@@ -68,8 +69,23 @@ impl<Q: Queue> Desk<Q> {
                 Lookup::Live(registration) => Some(registration),
                 Lookup::Gone | Lookup::Unknown => None,
             }),
-            Named::Here => Err(self.refuse(Answer::PushkeyUnserved)),
+            Named::Here => self.subscriber(pushkey),
             Named::Elsewhere | Named::Nothing => Ok(None),
+        }
+    }
+
+    /// Whose topic of ntfy's it is. One that nobody has subscribed to yet may have a subscriber soon.
+    fn subscriber(&self, pushkey: &str) -> Result<Option<Arc<Registration>>, Answer> {
+        let uri = pushkey.parse::<Uri>().ok();
+        let topic = self.topics.as_ref().zip(uri).and_then(|(room, uri)| room.topic_at(uri.path()));
+        match topic.map(|endpoint| self.queue.lookup(&endpoint)) {
+            Some(Lookup::Gone) => Ok(None),
+            Some(Lookup::Live(registration))
+                if self.topics.as_ref().is_some_and(|room| !room.is_awaited(&registration)) =>
+            {
+                Ok(Some(registration))
+            }
+            Some(Lookup::Live(_) | Lookup::Unknown) | None => Err(self.refuse(Answer::PushkeyUnserved)),
         }
     }
 

@@ -162,6 +162,7 @@ impl Gateway {
             ntfy: Admission::new(&policy),
             queue: Arc::clone(&queue),
             telemetry: Arc::clone(&telemetry),
+            topics: None,
         };
         let reception = Reception {
             hosted,

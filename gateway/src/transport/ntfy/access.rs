@@ -69,6 +69,22 @@ impl NtfyRoom {
         EndpointToken(token)
     }
 
+    /// Where the messages of a topic are kept that a URL's path names, with a device's own path or without.
+    #[must_use]
+    pub fn topic_at(&self, path: &str) -> Option<EndpointToken> {
+        let (before, topic) = path.strip_prefix('/')?.rsplit_once('/').unwrap_or_else(|| ("", &path[1..]));
+        let is_topic =
+            before.is_empty() || before.strip_prefix("d/").is_some_and(|token| !token.contains('/'));
+        let topic = topic.parse().ok().filter(|_| is_topic)?;
+        Some(self.endpoint(&topic))
+    }
+
+    /// Whether nobody has subscribed to this topic yet.
+    #[must_use]
+    pub fn is_awaited(&self, registration: &Registration) -> bool {
+        registration.device == self.house
+    }
+
     /// Which device it is, by its path, its user and password, or its token. Credentials for other
     /// systems, VAPID's for one, say nothing here.
     ///
