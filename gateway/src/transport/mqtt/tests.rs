@@ -12,3 +12,4 @@ mod room;
 mod rumqttd;
 mod secure;
 mod ways;
+mod web_front;

@@ -74,13 +74,13 @@ impl Hosted for MqttRoom {
 
 /// The bytes inside the binary messages, whatever their borders.
 #[derive(Debug)]
-struct Frames<S> {
+pub(super) struct Frames<S> {
     socket: WebSocketStream<S>,
     unread: Bytes,
 }
 
 impl<S> Frames<S> {
-    fn new(socket: WebSocketStream<S>) -> Self {
+    pub(super) fn new(socket: WebSocketStream<S>) -> Self {
         Self { socket, unread: Bytes::new() }
     }
 }
@@ -130,8 +130,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
     }
 }
 
+/// What the socket said stays what it was: how a connection ends tells whether its device was lost.
 fn failed(error: Error) -> io::Error {
-    io::Error::other(error)
+    if let Error::Io(error) = error { error } else { io::Error::other(error) }
 }
 
 #[cfg(test)]

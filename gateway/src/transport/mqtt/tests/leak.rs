@@ -1,16 +1,16 @@
 //! The leak matrix: nothing of another device is readable or writable, by any version or listener.
 //!
-//! | what a device tries | 3.1.1 | 5.0 | TCP | TLS |
-//! |---|---|---|---|---|
-//! | SUBSCRIBE `#`, `+/…`, `$SYS/#`, another's inbox or outbox | x | x | x | x |
-//! | SUBSCRIBE `$share/…` | x | x | x | x |
-//! | PUBLISH to another's inbox or outbox, to `$SYS` | x | x | x | x |
-//! | the same, retained | x | x | x | x |
-//! | wildcard in PUBLISH | x | x | x | x |
-//! | Will in another's inbox or outbox, or with a wildcard | x | x | x | x |
-//! | topic alias | - | x | x | x |
-//! | Response Topic in another's inbox | - | x | x | x |
-//! | another's client id | x | x | x | x |
+//! | what a device tries | 3.1.1 | 5.0 | TCP | TLS | WebSocket |
+//! |---|---|---|---|---|---|
+//! | SUBSCRIBE `#`, `+/…`, `$SYS/#`, another's inbox or outbox | x | x | x | x | x |
+//! | SUBSCRIBE `$share/…` | x | x | x | x | x |
+//! | PUBLISH to another's inbox or outbox, to `$SYS` | x | x | x | x | x |
+//! | the same, retained | x | x | x | x | x |
+//! | wildcard in PUBLISH | x | x | x | x | x |
+//! | Will in another's inbox or outbox, or with a wildcard | x | x | x | x | x |
+//! | topic alias | - | x | x | x | x |
+//! | Response Topic in another's inbox | - | x | x | x | x |
+//! | another's client id | x | x | x | x | x |
 
 use super::{
     house::House,

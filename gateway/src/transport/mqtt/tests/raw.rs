@@ -271,11 +271,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends to a gateway that may have closed.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time")
+        let sent = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        timeout(PATIENCE, sent).await.expect("in time")
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time").expect("written");
+        self.try_send(bytes).await.expect("written");
     }
 
     /// The next packet; `None` when the gateway has closed the connection.

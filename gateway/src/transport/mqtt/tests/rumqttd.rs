@@ -71,7 +71,7 @@ async fn row_02_a_silent_handshake_holds_up_nobody() {
     let silent: Vec<_> = {
         let mut silent = Vec::new();
         for (way, _) in &ways {
-            let (Way::Tcp(address) | Way::Tls(address)) = *way;
+            let (Way::Tcp(address) | Way::Tls(address) | Way::Web(address)) = *way;
             silent.push(tokio::net::TcpStream::connect(address).await.expect("connects"));
         }
         silent

@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     house::House,
     raw::{Client, Connect, Packet},
-    secure,
+    secure, web_front,
 };
 use crate::model::DeviceId;
 
@@ -24,6 +24,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(super) enum Way {
     Tcp(SocketAddr),
     Tls(SocketAddr),
+    /// WebSocket, at `/mqtt` of an HTTP listener.
+    Web(SocketAddr),
 }
 
 pub(super) type AnyClient = Client<Box<dyn Stream>>;
@@ -34,6 +36,7 @@ impl Way {
         let stream: Box<dyn Stream> = match self {
             Self::Tcp(address) => Box::new(TcpStream::connect(address).await.expect("connects")),
             Self::Tls(address) => Box::new(secure::handshake(address).await),
+            Self::Web(address) => Box::new(web_front::upgrade(address).await),
         };
         Client::over(stream, level)
     }
@@ -65,6 +68,7 @@ impl Way {
 /// A room with every listener there is, and each of the ways into it in both versions.
 pub(super) fn all() -> (House, Vec<(Way, u8)>) {
     let (house, secure) = secure::start();
-    let ways = [Way::Tcp(house.address), Way::Tls(secure)];
+    let web = web_front::start(&house);
+    let ways = [Way::Tcp(house.address), Way::Tls(secure), Way::Web(web)];
     (house, ways.into_iter().flat_map(|way| [(way, 4), (way, 5)]).collect())
 }
