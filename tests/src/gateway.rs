@@ -88,8 +88,8 @@ impl Builder {
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Gateway {
         let setting = Setting::new(self);
-        let (child, Ready { home, mqtt, public }) = setting.spawn(any_port(), any_port()).await;
-        Gateway { child: Some(child), home, mqtt, public, setting }
+        let (child, Ready { home, mqtt, mqtts, public }) = setting.spawn(any_port(), any_port()).await;
+        Gateway { child: Some(child), home, mqtt, mqtts, public, setting }
     }
 
     /// Starts it and waits until it has ended by itself, as it must with a configuration that it refuses.
@@ -223,18 +223,20 @@ impl Setting {
 struct Ready {
     home: Option<SocketAddr>,
     mqtt: SocketAddr,
+    mqtts: Option<SocketAddr>,
     public: SocketAddr,
 }
 
 /// `ready public=http://127.0.0.1:8080 mqtt=mqtt://127.0.0.1:1883`, and more behind it, for example
-/// ` home=http://127.0.0.1:8081`.
+/// ` mqtts=mqtts://127.0.0.1:8883 home=http://127.0.0.1:8081`.
 fn parse_ready(line: &str) -> Option<Ready> {
     let (public, rest) = line.strip_prefix("ready public=http://")?.split_once(" mqtt=mqtt://")?;
     // What an option adds to the line stands behind a space.
     let mut words = rest.split(' ');
     let mqtt = words.next()?.parse().ok()?;
-    let home = words.find_map(|word| word.strip_prefix("home=http://")?.parse().ok());
-    Some(Ready { home, mqtt, public: public.parse().ok()? })
+    let named = |name| words.clone().find_map(|word| word.strip_prefix(name)?.parse().ok());
+    let (home, mqtts) = (named("home=http://"), named("mqtts=mqtts://"));
+    Some(Ready { home, mqtt, mqtts, public: public.parse().ok()? })
 }
 
 /// A running gateway. It is killed when it goes out of scope, and its log printed if the test failed.
@@ -245,6 +247,8 @@ pub struct Gateway {
     pub home: Option<SocketAddr>,
     /// Where it listens for devices.
     pub mqtt: SocketAddr,
+    /// Where it listens for devices with TLS, if it does.
+    pub mqtts: Option<SocketAddr>,
     /// Where it listens for application servers.
     pub public: SocketAddr,
     setting: Setting,
@@ -358,8 +362,8 @@ impl Gateway {
     /// Starts it on the same ports after [`Self::kill9`] or [`Self::terminate`].
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "the gateway runs already");
-        let (child, Ready { home, mqtt, public }) = self.setting.spawn(self.public, self.mqtt).await;
-        self.home = home;
+        let (child, Ready { home, mqtt, mqtts, public }) = self.setting.spawn(self.public, self.mqtt).await;
+        (self.home, self.mqtts) = (home, mqtts);
         assert_eq!((public, mqtt), (self.public, self.mqtt), "it listens where it did before");
         self.child = Some(child);
     }
@@ -418,9 +422,11 @@ mod tests {
     fn the_ready_line_is_read() {
         let (public, mqtt) = ("127.0.0.1:8080".parse().expect("valid"), "[::1]:1883".parse().expect("valid"));
         let line = "ready public=http://127.0.0.1:8080 mqtt=mqtt://[::1]:1883";
-        assert_eq!(parse_ready(line), Some(Ready { home: None, mqtt, public }));
-        let home = parse_ready(&format!("{line} home=http://127.0.0.1:8081")).and_then(|ready| ready.home);
-        assert_eq!(home, "127.0.0.1:8081".parse().ok());
+        assert_eq!(parse_ready(line), Some(Ready { home: None, mqtt, mqtts: None, public }));
+        let more = format!("{line} mqtts=mqtts://127.0.0.1:8883 home=http://127.0.0.1:8081");
+        let more = parse_ready(&more).expect("it is a ready line");
+        assert_eq!(more.home, "127.0.0.1:8081".parse().ok());
+        assert_eq!(more.mqtts, "127.0.0.1:8883".parse().ok());
         assert_eq!(parse_ready("ready"), None);
     }
 }

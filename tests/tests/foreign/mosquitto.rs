@@ -1,5 +1,7 @@
 //! Debian's mosquitto clients.
 
+use std::{fs, path::Path};
+
 use harness::{Device, Foreign, Gateway, Phone, Subscriber, Terminal, Version, run};
 use serde_json::json;
 use tokio::process::Command;
@@ -67,6 +69,33 @@ async fn mosquitto_sub_shows_the_properties_of_mqtt_5() {
     let line = Terminal::start(command).line("a push", |line| Some(line.to_owned())).await;
     assert!(line.contains("message-id:") && line.contains("content-encoding:aes128gcm"), "{line}");
     assert!(line.ends_with("|body"), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mosquitto_sub_trusts_the_gateways_own_authority_by_tls() {
+    let Some(program) = Foreign::program("mosquitto_sub by TLS", "mosquitto_sub") else { return };
+    let tls = "[transport.mqtt.tls]\nlisten = \"127.0.0.1:0\"\n";
+    let gateway = Gateway::new().config(tls).start().await;
+    let port = gateway.mqtts.expect("it listens with TLS").port().to_string();
+    let (ours, theirs) = (gateway.scratch().join("ca.pem"), gateway.scratch().join("another.pem"));
+    fs::write(&ours, gateway.cli(["ca"]).await.text()).expect("it is written");
+    let another = Gateway::new().config(tls).start().await;
+    fs::write(&theirs, another.cli(["ca"]).await.text()).expect("it is written");
+    for version in VERSIONS {
+        let device = gateway.pair(version).await;
+        let endpoint = endpoint(&gateway, &device).await;
+        gateway.post(&endpoint).ttl(600).body("by TLS").send().await.expect(201);
+        let listen = |authority: &Path| {
+            let mut command = Command::new(&program);
+            command.args(["-h", "127.0.0.1", "-p", &port, "-u", &device.id, "-P", &device.secret]);
+            command.args(["-V", version, "-q", "1", "-C", "1", "--cafile"]).arg(authority);
+            command.args(["-t", &format!("up/{}/inbox/push/+", device.id), "-F", "%p"]);
+            Terminal::start(command)
+        };
+        assert_ne!(listen(&theirs).end().await, Some(0), "another authority is not trusted");
+        let line = listen(&ours).line("the push", |line| Some(line.to_owned())).await;
+        assert_eq!(line, "by TLS");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
