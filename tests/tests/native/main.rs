@@ -31,6 +31,7 @@ mod service;
 mod vapid;
 mod waiting;
 mod wear;
+mod web_socket;
 
 use harness::{Device, Gateway, Phone, Version};
 
