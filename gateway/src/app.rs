@@ -99,6 +99,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
             clock.raise_floor(newest);
             clock.moment()
         })?;
+    intake.bound(config.limits.waiting);
     clock.raise_floor(newest);
     let clock: SharedClock = clock;
     let telemetry = Arc::new(Telemetry::default());

@@ -14,6 +14,7 @@ use super::{
     raw::{RawHome, RawLimits, RawMqtt, RawNtfy, RawPublic, RawTls, RawWeb, Whole},
     source::Source,
 };
+use crate::model::{Bound, Bounds};
 
 /// Where in the state directory the gateway's own certificate authority is kept.
 const OWN_CERTIFICATE: &str = "tls";
@@ -91,7 +92,31 @@ impl Checker<'_> {
         Ok(LimitsConfig {
             burst: self.within("limits.burst", raw.burst, 1, u16::MAX, default.burst)?,
             per_second: self.within("limits.per_second", raw.per_second, 0, u16::MAX, default.per_second)?,
+            waiting: Bounds {
+                device: self.bound(
+                    ("limits.waiting_per_device", raw.waiting_per_device),
+                    ("limits.waiting_mb_per_device", raw.waiting_mb_per_device),
+                    default.waiting.device,
+                )?,
+                registration: self.bound(
+                    ("limits.waiting_per_registration", raw.waiting_per_registration),
+                    ("limits.waiting_mb_per_registration", raw.waiting_mb_per_registration),
+                    default.waiting.registration,
+                )?,
+            },
         })
+    }
+
+    fn bound(
+        &self,
+        (count_key, count): (&str, Option<Whole>),
+        (mb_key, mb): (&str, Option<Whole>),
+        default: Bound,
+    ) -> Result<Bound, ConfigError> {
+        let short = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+        let messages = self.within(count_key, count, 1, u16::MAX, short(default.messages.into()))?.into();
+        let mb = self.within(mb_key, mb, 1, u16::MAX, short(default.bytes >> 20))?;
+        Ok(Bound { bytes: u64::from(mb) << 20, messages })
     }
 
     /// `[public]`

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::model::{Budgets, Profile, Quiet};
+use crate::model::{Bounds, Budgets, Profile, Quiet};
 
 use ipnet::IpNet;
 
@@ -83,11 +83,13 @@ pub struct LimitsConfig {
     pub burst: u16,
     /// Messages a second that it may get for ever; 0: as many as come.
     pub per_second: u16,
+    /// How much may wait.
+    pub waiting: Bounds,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { burst: 600, per_second: 10 }
+        Self { burst: 600, per_second: 10, waiting: Bounds::default() }
     }
 }
 

@@ -39,6 +39,10 @@ pub(super) struct RawHome {
 pub(super) struct RawLimits {
     pub(super) burst: Option<Whole>,
     pub(super) per_second: Option<Whole>,
+    pub(super) waiting_mb_per_device: Option<Whole>,
+    pub(super) waiting_mb_per_registration: Option<Whole>,
+    pub(super) waiting_per_device: Option<Whole>,
+    pub(super) waiting_per_registration: Option<Whole>,
 }
 
 /// `[wake]`

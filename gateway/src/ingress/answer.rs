@@ -112,11 +112,12 @@ impl Answer {
             Self::EndpointUnknown | Self::MessageUnknown | Self::PathUnknown => StatusCode::NOT_FOUND,
             Self::EndpointGone => StatusCode::GONE,
             Self::EndpointNotOurs => StatusCode::FORBIDDEN,
-            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Limited(_) | Self::NotStored(NotStored::Full) => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodUnknown(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::CommitTooSlow | Self::Crowded | Self::NotStored(_) | Self::PushkeyUnserved => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::CommitTooSlow
+            | Self::Crowded
+            | Self::NotStored(NotStored::Busy | NotStored::Disk)
+            | Self::PushkeyUnserved => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused(refusal) => refused(*refusal),
         }
     }
@@ -195,7 +196,9 @@ impl Answer {
         match self {
             Self::Crowded | Self::NotStored(NotStored::Busy) => Some(1),
             Self::CommitTooSlow | Self::NotStored(NotStored::Disk) => Some(30),
-            Self::PushkeyUnserved | Self::Refused(Refusal::ClockUntrusted) => Some(60),
+            Self::NotStored(NotStored::Full)
+            | Self::PushkeyUnserved
+            | Self::Refused(Refusal::ClockUntrusted) => Some(60),
             Self::Limited(TooMany { retry_after_s }) => Some(*retry_after_s),
             Self::About
             | Self::BodyBroken
@@ -286,6 +289,9 @@ impl Answer {
             Self::NotificationMalformed(expected) => expected,
             Self::NotStored(NotStored::Busy) => "the gateway is busy or restarting: try again later",
             Self::NotStored(NotStored::Disk) => "the gateway cannot write to its disk: try again later",
+            Self::NotStored(NotStored::Full) => {
+                "as many messages wait for this endpoint or its device as its owner allows: try again later, or replace them by Topic"
+            }
             Self::PathUnknown => "there is nothing at this path: an endpoint is /p/ and 27 characters",
             Self::PushkeyUnserved => {
                 "a pushkey is no endpoint that this gateway can tell: check the URL that the app gave"

@@ -174,10 +174,16 @@ impl<Q: Queue> Desk<Q> {
     /// Queues what was checked and waits until it is safe.
     pub(super) async fn keep(&self, parts: Parts) -> Result<(MessageId, MessageToken), Answer> {
         let Parts { body, coding, registration, topic, ttl, urgency } = parts;
+        let registration_id = registration.id;
         let push = NewPush { body, coding, registration, topic, ttl, urgency };
         let (id, token, commit) = match self.queue.append(push, self.clock.moment()) {
             Ok(appended) => appended,
-            Err(error) => return Err(self.refuse(Answer::NotStored(error))),
+            Err(error) => {
+                if error == NotStored::Full {
+                    self.telemetry.limited(registration_id);
+                }
+                return Err(self.refuse(Answer::NotStored(error)));
+            }
         };
         self.telemetry.count(Phase::Accepted, 1);
         self.committed(commit).await?;

@@ -3,6 +3,7 @@
 //! No I/O, no async, and no clock: time enters as a [`Moment`] that the caller read from
 //! [`crate::clock`]. Every type is checked by construction, so a value that exists is valid.
 
+mod bounds;
 mod device;
 mod endpoint;
 mod group;
@@ -15,6 +16,7 @@ mod time;
 mod vapid;
 mod waiting;
 
+pub use bounds::{Bound, Bounds};
 pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
 pub use endpoint::{EndpointToken, MessageToken, PathToken};
 pub use group::Group;

@@ -9,7 +9,8 @@ use super::{
     state::{Core, Queued, Slot, Undo},
 };
 use crate::model::{
-    Coding, EndpointToken, MessageId, MessageToken, Moment, PushMessage, Registration, Topic, Ttl, Urgency,
+    Bounds, Coding, EndpointToken, MessageId, MessageToken, Moment, PushMessage, Registration, Topic, Ttl,
+    Urgency,
 };
 
 /// Appends messages, and takes them back.
@@ -68,6 +69,22 @@ impl Intake {
             return Err(NotStored::Busy);
         }
         state.observe(now);
+        let expires = now.instant + Duration::from_secs(ttl.as_secs().into());
+        let owed = state.owed(&registration);
+        let slot = Slot {
+            device: registration.device,
+            expires_ms: self.0.since_epoch(expires),
+            owed: owed.clone(),
+            registration: registration.id,
+            size: u16::try_from(body.len()).unwrap_or(u16::MAX),
+            topic: topic.clone(),
+        };
+        let replaced = topic.clone().and_then(|topic| state.topics.get(&(registration.id, topic)).copied());
+        // TTL 0 does not wait.
+        if ttl != Ttl::ZERO && !state.loads.has_room(&slot, replaced.and_then(|old| state.waiting.get(&old)))
+        {
+            return Err(NotStored::Full);
+        }
         let number = state.next;
         state.next += 1;
         let message = Arc::new(PushMessage {
@@ -75,15 +92,13 @@ impl Intake {
             body,
             coding,
             device: registration.device,
-            expires: now.instant + Duration::from_secs(ttl.as_secs().into()),
+            expires,
             id: MessageId(number),
             registration: registration.id,
-            topic: topic.clone(),
+            topic,
             ttl,
             urgency,
         });
-        let owed = state.owed(&registration);
-        let replaced = topic.clone().and_then(|topic| state.topics.get(&(registration.id, topic)).copied());
         // The one that is replaced is dropped from the queue, or deleted together with the insertion
         // of its successor: a crash leaves one of the two.
         let (mut waiters, mut drops, mut owed_before) = (Vec::new(), None, None);
@@ -113,9 +128,7 @@ impl Intake {
         } else {
             let (waiter, commit) = Commit::waiting();
             waiters.push(waiter);
-            let expires_ms = self.0.since_epoch(message.expires);
-            let owed = owed.clone();
-            state.wait(number, Slot { expires_ms, owed, registration: registration.id, topic });
+            state.wait(number, slot);
             state.queue.bytes += message.body.len();
             let queued = Queued { drops, message: Arc::clone(&message), trusted: now.trusted, waiters };
             state.queue.messages.insert(number, queued);
@@ -128,6 +141,11 @@ impl Intake {
         self.0.work.notify_one();
         let id = MessageId(number);
         Ok(Appended { commit, id, token: self.0.seal.token(id) })
+    }
+
+    /// How much may wait from now on. What waits already stays.
+    pub fn bound(&self, bounds: Bounds) {
+        self.0.lock().loads.bounds = bounds;
     }
 
     /// Takes a waiting message back (RFC 8030: `DELETE` of the message resource). `None`: there is

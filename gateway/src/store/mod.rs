@@ -8,7 +8,7 @@
 //! # Map
 //! [`record`] what a value looks like · [`seal`] the public names of messages · [`disk`] the database
 //! itself · [`open`] reading it back · [`state`] and [`registers`] what is known in memory · [`shares`] who
-//! of a group has a message still to come ·
+//! of a group has a message still to come · [`loads`] how much waits for whom ·
 //! [`committer`] group commit · [`recovery`] what happens when the disk fails · [`intake`], [`backlog`],
 //! [`ledger`], [`accounts`] the handles · [`archive`] and [`restore`] backups · [`rebuild`] a database
 //! made anew.
@@ -44,6 +44,7 @@ mod committer;
 mod disk;
 mod intake;
 mod ledger;
+mod loads;
 mod open;
 mod rebuild;
 mod record;
@@ -249,6 +250,9 @@ pub enum NotStored {
     /// The disk refused: full, read-only, or broken.
     #[error("the disk refused the write")]
     Disk,
+    /// As much waits for the registration or its device as may. Nothing that waits gives way.
+    #[error("too much waits for this registration or its device")]
+    Full,
 }
 
 /// What is known of an endpoint.

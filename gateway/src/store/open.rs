@@ -214,8 +214,10 @@ impl Found {
             urgency: head.urgency,
             volatile: false,
         });
+        let size = u16::try_from(body.len()).unwrap_or(u16::MAX);
         let expires_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        self.state.wait(number, Slot { expires_ms, owed: Owed::Own, registration, topic });
+        let device = head.device;
+        self.state.wait(number, Slot { device, expires_ms, owed: Owed::Own, registration, size, topic });
         self.state.next = self.state.next.max(number.saturating_add(1));
         Ok(())
     }

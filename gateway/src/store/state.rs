@@ -15,6 +15,7 @@ use super::{
     Arrival, NotStored, Waiter,
     committer::{BATCH_DELETIONS, Pace},
     disk::Disk,
+    loads::Loads,
     recovery::Repair,
     registers::{AccountUndo, Registers},
     seal::Seal,
@@ -69,6 +70,8 @@ pub(super) struct State {
     /// Every number below it is reserved on disk. No other number is shown to anybody: it could be
     /// given out again after a crash, and a device drops what it believes to have seen.
     pub(super) limit: u64,
+    /// What waits, counted.
+    pub(super) loads: Loads,
     pub(super) mode: Mode,
     /// The newest trusted wall time.
     pub(super) newest: UnixTime,
@@ -109,10 +112,13 @@ pub(super) enum Mode {
 /// A waiting message: what is kept in memory of each, however many wait.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
+    pub(super) device: DeviceId,
     /// When it expires, in ms since [`Core::epoch`].
     pub(super) expires_ms: u64,
     pub(super) owed: Owed,
     pub(super) registration: RegistrationId,
+    /// Bytes of its body.
+    pub(super) size: u16,
     pub(super) topic: Option<Topic>,
 }
 
@@ -282,12 +288,20 @@ impl State {
         if let Some(topic) = slot.topic.clone() {
             self.topics.insert((slot.registration, topic), number);
         }
-        self.waiting.insert(number, slot);
+        self.insert(number, slot);
+    }
+
+    fn insert(&mut self, number: u64, slot: Slot) {
+        self.loads.add(&slot);
+        if let Some(before) = self.waiting.insert(number, slot) {
+            self.loads.remove(&before);
+        }
     }
 
     /// A message does not wait any more.
     pub(super) fn unwait(&mut self, number: u64) -> Option<Slot> {
         let slot = self.waiting.remove(&number)?;
+        self.loads.remove(&slot);
         if let Some(topic) = slot.topic.clone() {
             let name = (slot.registration, topic);
             if self.topics.get(&name) == Some(&number) {
@@ -305,7 +319,7 @@ impl State {
         }
         match slot.topic.clone() {
             Some(topic) if self.topics.contains_key(&(slot.registration, topic.clone())) => {
-                self.waiting.insert(number, slot);
+                self.insert(number, slot);
             }
             Some(_) | None => self.wait(number, slot),
         }

@@ -1,8 +1,8 @@
 //! One endpoint that gets too much.
 
-use harness::{Gateway, Version};
+use harness::{Gateway, Phone, Version, eventually};
 
-use crate::{bodies_until, phone, push};
+use crate::{absent, bodies_until, phone, push};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hot_endpoint_is_limited_and_the_others_notice_nothing() {
@@ -29,4 +29,27 @@ async fn a_hot_endpoint_is_limited_and_the_others_notice_nothing() {
     let got = bodies_until(&mut there, "fence").await;
     assert_eq!(got.iter().filter(|body| *body == "quiet").count(), 2);
     assert!(gateway.log().contains("answering 429"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_endpoint_answers_429_and_keeps_what_waits() {
+    let gateway = Gateway::new().config("[limits]\nwaiting_per_registration = 3\n").start().await;
+    let (device, full) = absent(&gateway).await;
+    let other = gateway.cli(["registration", "add", &device.id, "other"]).await.text().to_owned();
+    for body in ["1", "2", "3"] {
+        push(&gateway, &full, body).await;
+    }
+    let refused = gateway.post(&full).ttl(3600).body("4").send().await.expect(429);
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    push(&gateway, &other, "of another").await;
+
+    // The phone comes for them, and then there is room again, without a restart.
+    let mut back = Phone::connect(&gateway, &device, Version::V5).await;
+    back.subscribe().await;
+    assert_eq!(bodies_until(&mut back, "of another").await, ["1", "2", "3"]);
+    eventually("there is room again", async || {
+        (gateway.post(&full).ttl(3600).body("4").send().await.status == 201).then_some(())
+    })
+    .await;
+    assert_eq!(bodies_until(&mut back, "4").await, [""; 0]);
 }

@@ -147,6 +147,14 @@ async fn what_passes_is_503_with_retry_after() {
 }
 
 #[tokio::test]
+async fn what_may_not_wait_as_well_is_429_with_retry_after() {
+    let gateway = Gateway::start().await;
+    gateway.script(Script::Refuse(NotStored::Full));
+    let reply = gateway.push(LIVE, "", b"x").await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("60")));
+}
+
+#[tokio::test]
 async fn the_answer_waits_for_the_disk() {
     let gateway = Gateway::start().await;
     let gate = Arc::new(Semaphore::new(0));

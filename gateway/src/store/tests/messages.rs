@@ -1,6 +1,7 @@
 //! The life of messages and accounts in a store whose disk works.
 
 use super::*;
+use crate::model::{Bound, Bounds};
 
 #[test]
 fn what_was_committed_is_there_after_a_restart() {
@@ -284,6 +285,8 @@ fn a_planner_that_lags_slows_the_senders_and_misses_nothing() {
 #[test]
 fn the_queue_has_a_limit() {
     let mut world = World::new();
+    let all = Bound { bytes: u64::MAX, messages: u32::MAX };
+    world.intake.bound(Bounds { device: all, registration: all });
     let core = Arc::clone(&world.intake.0);
     world.stored(push("reserves numbers"));
     let gate = core.disk.faults.gate.lock().expect("the gate is free");

@@ -2,8 +2,10 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait for conditions with a limit")]
 
 mod archive;
+mod bounds;
 mod churn;
 mod disk;
+mod fixture;
 mod format;
 mod groups;
 mod messages;
@@ -20,7 +22,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::{committer::Pace, disk::Faults, state::Core, *};
+use super::{committer::Pace, disk::Faults, loads::Loads, state::Core, *};
 use crate::{
     clock::{Clock as _, ManualClock},
     model::{
@@ -92,6 +94,7 @@ impl World {
     }
 
     fn close(self) -> (Arc<TempDir>, Arc<ManualClock>) {
+        self.assert_counted();
         let Self { closer, runtime, .. } = self;
         bounded(&runtime, closer.close());
         (self.dir, self.clock)
@@ -102,6 +105,15 @@ impl World {
         let dir = tempfile::tempdir().expect("a directory is made");
         copy(self.dir.path(), dir.path());
         Self::open(Arc::new(dir), Arc::clone(&self.clock))
+    }
+
+    /// What is counted by registration and device is what waits.
+    fn assert_counted(&self) {
+        let state = self.core().lock();
+        let mut counted = Loads::default();
+        counted.bounds = state.loads.bounds;
+        state.waiting.values().for_each(|slot| counted.add(slot));
+        assert_eq!(state.loads, counted);
     }
 
     fn append(&self, push: NewPush) -> Result<Appended, NotStored> {

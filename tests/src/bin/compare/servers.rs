@@ -127,7 +127,10 @@ impl Running {
 /// push may wait for company is not what is measured.
 fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
     let (state, config) = (dir.join("state"), dir.join("gateway.toml"));
-    std::fs::write(&config, "[limits]\nper_second = 0\n[wake]\nprofile = \"instant\"\n")?;
+    std::fs::write(
+        &config,
+        "[limits]\nper_second = 0\nwaiting_per_registration = 65535\nwaiting_mb_per_registration = 256\nwaiting_per_device = 65535\nwaiting_mb_per_device = 256\n[wake]\nprofile = \"instant\"\n",
+    )?;
     let mut command = Command::new(binary);
     command.arg("--config").arg(config).arg("run").arg("--state-dir").arg(&state);
     command.args(["--public", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
