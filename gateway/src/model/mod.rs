@@ -13,6 +13,7 @@ mod push;
 mod registration;
 mod tally;
 mod time;
+mod untold;
 mod vapid;
 mod waiting;
 
@@ -26,6 +27,7 @@ pub use push::{Coding, Pending, Phase, PushMessage, Topic, Ttl, Urgency};
 pub use registration::{AppToken, Registration};
 pub use tally::{Day, Messages, Spread, Tally};
 pub use time::{LEAP_MS, Moment, UnixTime};
+pub use untold::Untold;
 pub use vapid::VapidKey;
 pub use waiting::{Budgets, Preferences, Quiet, QuietChoice, RADIO_TAIL_S, WAKES_PER_HOUR};
 

@@ -10,7 +10,7 @@ use crate::{
     },
     store::Lookup,
     transport::{
-        Claim, Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal,
+        About, Claim, Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, News, RegisterRefusal,
         RegisterRequest, RegisteredAs,
     },
 };
@@ -33,6 +33,14 @@ impl Directory for Registry {
             Lookup::Live(registration) => Some((*registration).clone()),
             Lookup::Gone | Lookup::Unknown => None,
         }
+    }
+
+    fn news(&self, device: DeviceId) -> Vec<News> {
+        self.untold_news(device)
+    }
+
+    fn told(&self, device: DeviceId, told: &[About]) {
+        self.settle_news(device, told);
     }
 
     fn registrations(&self, device: DeviceId) -> Vec<Registration> {

@@ -6,6 +6,7 @@ use super::{Refusal, Registry, check_name};
 use crate::{
     model::{DeviceId, Group},
     store::Commit,
+    transport::Notice,
 };
 
 /// A group may have so many members: each of them is woken and sent a copy by every message.
@@ -73,16 +74,28 @@ impl Registry {
         Ok(())
     }
 
-    /// Removes a group. Its endpoints and waiting messages end at once; its members stay paired.
+    /// Removes a group. Its endpoints and waiting messages end at once; its members stay paired, and are told.
     ///
     /// # Errors
     /// [`Refusal::NoSuchGroup`], or by the disk.
     pub async fn remove_group(&self, id: DeviceId) -> Result<(), Refusal> {
-        let commit = {
+        let (told, commit) = {
             let _turn = self.turn();
-            self.accounts.remove_group(id)?.ok_or(Refusal::NoSuchGroup(id))?
+            let members = self.accounts.group(id).ok_or(Refusal::NoSuchGroup(id))?.members.clone();
+            let told: Vec<_> = self
+                .accounts
+                .registrations(Some(id))
+                .iter()
+                .flat_map(|each| {
+                    let listeners = self.listeners(id, &each.token).into_iter();
+                    listeners.map(|device| Notice::Unregistered(device, each.token.clone()))
+                })
+                .collect();
+            let tell: Vec<_> = members.into_iter().filter(|device| self.asks(*device)).collect();
+            (told, self.accounts.remove_group(id, &tell)?.ok_or(Refusal::NoSuchGroup(id))?)
         };
         commit.await?;
+        told.into_iter().for_each(|notice| self.notify(notice));
         tracing::info!(group = %id, "group removed");
         Ok(())
     }

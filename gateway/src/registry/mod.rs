@@ -8,6 +8,7 @@ mod claims;
 mod credentials;
 mod directory;
 mod groups;
+mod news;
 mod pairing;
 mod registrations;
 mod throttle;

@@ -60,12 +60,15 @@ impl Registry {
             .map_err(|why| Refusal::NotAnEndpoint(endpoint.to_owned(), why))?;
         let unknown = || Refusal::NoSuchRegistration(endpoint.to_owned());
         let registration = self.live(token).ok_or_else(unknown)?;
-        let commit = {
+        let (listeners, commit) = {
             let _turn = self.turn();
-            self.accounts.remove_registration(registration.id)?.ok_or_else(unknown)?
+            let listeners = self.listeners(registration.device, &registration.token);
+            let tell: Vec<_> = listeners.iter().copied().filter(|device| self.asks(*device)).collect();
+            let commit = self.accounts.revoke_registration(registration.id, &tell)?;
+            (listeners, commit.ok_or_else(unknown)?)
         };
         commit.await?;
-        for device in self.listeners(&registration) {
+        for device in listeners {
             self.notify(Notice::Unregistered(device, registration.token.clone()));
         }
         tracing::info!(device = %registration.device, app = %registration.app, "registration removed");
@@ -110,6 +113,9 @@ impl Registry {
                 vapid: request.vapid,
             },
         };
+        if known.is_none() {
+            self.know_origin(device)?;
+        }
         let changed = known.is_none_or(|known| *known != registration);
         // What is the same is put all the same: that writes nothing, but waits for whoever asked for
         // this app a moment ago and whose write is not on disk yet.
@@ -119,14 +125,6 @@ impl Registry {
             Err(NotStored::Disk) if !changed => Ok(Entry { changed, commit: None, registration }),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Who knows this registration by its token. Not a member of a group that has an app of its own by that
-    /// name: it would take the end of the group's for the end of its own.
-    fn listeners(&self, registration: &Registration) -> Vec<DeviceId> {
-        let Some(group) = self.accounts.group(registration.device) else { return vec![registration.device] };
-        let other = |member: &DeviceId| self.accounts.registration_of(*member, &registration.token).is_none();
-        group.members.iter().copied().filter(other).collect()
     }
 
     fn live(&self, endpoint: EndpointToken) -> Option<Arc<Registration>> {
@@ -145,7 +143,7 @@ impl Registry {
         }
     }
 
-    fn with_endpoint(&self, registration: Registration) -> RegisteredAs {
+    pub(super) fn with_endpoint(&self, registration: Registration) -> RegisteredAs {
         RegisteredAs { endpoint: self.origin.endpoint(registration.endpoint), registration }
     }
 }

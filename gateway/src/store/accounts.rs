@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration, RegistrationId,
-    Session, Tally,
+    Session, Tally, Untold,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -80,16 +80,17 @@ impl Accounts {
     }
 
     /// Removes a group, its registrations (their endpoints become tombstones) and their waiting messages,
-    /// all in one batch. `None`: no such group.
+    /// all in one batch, and notes for each of `tell` which endpoints it has still to hear of. `None`: no
+    /// such group.
     ///
     /// # Errors
     /// [`NotStored`]: nothing was changed.
-    pub fn remove_group(&self, id: DeviceId) -> Result<Option<Commit>, NotStored> {
+    pub fn remove_group(&self, id: DeviceId, tell: &[DeviceId]) -> Result<Option<Commit>, NotStored> {
         if self.group(id).is_none() {
             return Ok(None);
         }
         self.change(|state| {
-            end_all(state, id);
+            end_all(state, id, tell);
             let undo = state.accounts.set_group(id, None);
             write(state, undo, device_key(Space::Group, id), None);
         })
@@ -160,7 +161,7 @@ impl Accounts {
         })
     }
 
-    /// Removes a device, its session, preferences, habit and tally, its registrations (their endpoints
+    /// Removes a device, its session, preferences, habit and tally, what it was not told, its registrations (their endpoints
     /// become tombstones) and their waiting messages, and its place in groups, all in one batch. `None`: no such device.
     ///
     /// # Errors
@@ -188,7 +189,11 @@ impl Accounts {
                 let undo = state.accounts.set_session(id, None);
                 write(state, undo, device_key(Space::Session, id), None);
             }
-            end_all(state, id);
+            if state.accounts.untold(id).is_some() {
+                let undo = state.accounts.set_untold(id, None);
+                write(state, undo, device_key(Space::Untold, id), None);
+            }
+            end_all(state, id, &[]);
             let groups = state.accounts.groups.values();
             for group in groups.filter(|group| group.members.contains(&id)).cloned().collect::<Vec<_>>() {
                 let mut group = (*group).clone();
@@ -261,16 +266,52 @@ impl Accounts {
     /// # Errors
     /// [`NotStored`]: nothing was changed.
     pub fn remove_registration(&self, id: RegistrationId) -> Result<Option<Commit>, NotStored> {
+        self.revoke_registration(id, &[])
+    }
+
+    /// The same, and in the same batch notes for each of `tell` that it has still to hear of it.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn revoke_registration(
+        &self,
+        id: RegistrationId,
+        tell: &[DeviceId],
+    ) -> Result<Option<Commit>, NotStored> {
         if self.registration(id).is_none() {
             return Ok(None);
         }
         self.change(|state| {
             // Somebody else may have been faster since.
             if let Some(registration) = state.accounts.registration(id).cloned() {
-                end(state, &registration);
+                end(state, &registration, tell);
             }
         })
         .map(Some)
+    }
+
+    /// What a device was told of its registrations, and was not.
+    #[must_use]
+    pub fn untold(&self, device: DeviceId) -> Untold {
+        self.0.lock().accounts.untold(device).cloned().unwrap_or_default()
+    }
+
+    /// Writes down what a device was told of its registrations, and was not.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_untold(&self, device: DeviceId, untold: Untold) -> Result<Commit, NotStored> {
+        let key = device_key(Space::Untold, device);
+        encode(&key, &untold)?;
+        self.change(|state| set_untold(state, device, untold))
+    }
+
+    /// Whose an endpoint was before it ended, and which app's.
+    #[must_use]
+    pub fn ended(&self, endpoint: &EndpointToken) -> Option<(DeviceId, AppToken)> {
+        let state = self.0.lock();
+        let tombstone = state.accounts.tombstone(endpoint)?;
+        Some((tombstone.device, tombstone.token.clone()))
     }
 
     /// Ends a registration as if it had never been: without a tombstone, for endpoints that strangers
@@ -367,17 +408,34 @@ fn set_group(state: &mut State, group: Group) {
     write(state, undo, key, Some(value));
 }
 
+/// Writes down what a device is still to be told.
+fn set_untold(state: &mut State, device: DeviceId, untold: Untold) {
+    let untold = Some(untold).filter(|untold| !untold.is_empty());
+    if state.accounts.untold(device) == untold.as_ref() {
+        return;
+    }
+    let key = device_key(Space::Untold, device);
+    let value = untold.as_ref().map(|untold| record::encode(&key, untold));
+    let undo = state.accounts.set_untold(device, untold);
+    write(state, undo, key, value);
+}
+
 /// Ends the registrations of a device or group.
-fn end_all(state: &mut State, owner: DeviceId) {
+fn end_all(state: &mut State, owner: DeviceId, tell: &[DeviceId]) {
     let all = state.accounts.registrations.values();
     let own: Vec<_> = all.filter(|registration| registration.device == owner).cloned().collect();
     for registration in own {
-        end(state, &registration);
+        end(state, &registration, tell);
     }
 }
 
-/// Ends a registration and withdraws what waits for it.
-fn end(state: &mut State, registration: &Registration) {
+/// Ends a registration and withdraws what waits for it; `tell` have still to hear of it.
+fn end(state: &mut State, registration: &Registration, tell: &[DeviceId]) {
+    for &device in tell {
+        let mut untold = state.accounts.untold(device).cloned().unwrap_or_default();
+        untold.end(registration.endpoint);
+        set_untold(state, device, untold);
+    }
     bury(state, registration);
     withdraw_all(state, registration);
 }

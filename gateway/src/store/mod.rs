@@ -112,6 +112,8 @@ enum Space {
     Tally = b'w',
     /// + endpoint token (20 bytes): [`record::Tombstone`].
     Tombstone = b't',
+    /// + device id (8 bytes): its [`crate::model::Untold`].
+    Untold = b'n',
 }
 
 /// The names in the keyspace [`Space::Meta`].

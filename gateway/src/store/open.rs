@@ -167,7 +167,7 @@ impl Found {
             [Space::Device, Space::Group, Space::Habit, Space::Message, Space::Meta, Space::Preferences]
                 .into_iter()
                 .chain([Space::Quarantine, Space::Registration, Space::Session, Space::Shares])
-                .chain([Space::Tally, Space::Tombstone])
+                .chain([Space::Tally, Space::Tombstone, Space::Untold])
                 .find(|space| *space as u8 == *first)
         });
         let what = match space {
@@ -181,6 +181,7 @@ impl Found {
             Some(Space::Shares) => "the shares of a push message",
             Some(Space::Tally) => "what was counted of a device",
             Some(Space::Tombstone) => "a tombstone",
+            Some(Space::Untold) => "what a device is still to be told",
             // Read already, or never.
             Some(Space::Meta | Space::Quarantine) => return,
             None => "something unknown",

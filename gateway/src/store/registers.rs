@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration, RegistrationId,
-    Session, Tally,
+    Session, Tally, Untold,
 };
 
 /// All accounts.
@@ -26,6 +26,7 @@ pub(super) struct Registers {
     pub(super) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
     sessions: BTreeMap<DeviceId, Session>,
     tallies: BTreeMap<DeviceId, Tally>,
+    untold: BTreeMap<DeviceId, Untold>,
 }
 
 /// What an endpoint is.
@@ -46,6 +47,7 @@ pub(super) enum AccountUndo {
     Registration(RegistrationId, Option<Arc<Registration>>),
     Session(DeviceId, Option<Session>),
     Tally(DeviceId, Option<Box<Tally>>),
+    Untold(DeviceId, Option<Untold>),
 }
 
 impl Registers {
@@ -86,6 +88,18 @@ impl Registers {
 
     pub(super) fn tally(&self, device: DeviceId) -> Option<&Tally> {
         self.tallies.get(&device)
+    }
+
+    /// Whose an endpoint was before it ended.
+    pub(super) fn tombstone(&self, endpoint: &EndpointToken) -> Option<&Tombstone> {
+        match self.endpoints.get(endpoint)? {
+            Endpoint::Gone(tombstone) => Some(tombstone),
+            Endpoint::Live(_) => None,
+        }
+    }
+
+    pub(super) fn untold(&self, device: DeviceId) -> Option<&Untold> {
+        self.untold.get(&device)
     }
 
     pub(super) fn set_device(&mut self, id: DeviceId, device: Option<Arc<Device>>) -> AccountUndo {
@@ -137,6 +151,10 @@ impl Registers {
         AccountUndo::Tally(device, set(&mut self.tallies, device, tally).map(Box::new))
     }
 
+    pub(super) fn set_untold(&mut self, device: DeviceId, untold: Option<Untold>) -> AccountUndo {
+        AccountUndo::Untold(device, set(&mut self.untold, device, untold))
+    }
+
     /// Takes a change back.
     pub(super) fn undo(&mut self, undo: AccountUndo) {
         match undo {
@@ -148,6 +166,7 @@ impl Registers {
             AccountUndo::Registration(id, old) => drop(self.set_registration(id, old)),
             AccountUndo::Session(device, old) => drop(self.set_session(device, old)),
             AccountUndo::Tally(device, old) => drop(self.set_tally(device, old.map(|old| *old))),
+            AccountUndo::Untold(device, old) => drop(self.set_untold(device, old)),
         }
     }
 
@@ -175,6 +194,9 @@ impl Registers {
             }
             if space == Space::Tally as u8 {
                 return self.tallies.get(&id).map(|tally| record::encode(key, tally));
+            }
+            if space == Space::Untold as u8 {
+                return self.untold.get(&id).map(|untold| record::encode(key, untold));
             }
             return None;
         }
@@ -220,6 +242,7 @@ impl Registers {
                 let found = Arc::new(record::decode(key, value)?);
                 drop(self.set_endpoint(endpoint()?, Some(Endpoint::Gone(found))));
             }
+            Space::Untold => drop(self.set_untold(device()?, Some(record::decode(key, value)?))),
             Space::Message | Space::Meta | Space::Quarantine | Space::Shares => {}
         }
         Ok(())

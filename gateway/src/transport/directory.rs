@@ -33,6 +33,14 @@ pub trait Directory: Send + Sync {
         None
     }
 
+    /// What a device is to be told of its registrations without having asked, oldest first.
+    fn news(&self, _device: DeviceId) -> Vec<News> {
+        Vec::new()
+    }
+
+    /// The device has been told. Does not wait for the disk: what is lost is told again.
+    fn told(&self, _device: DeviceId, _told: &[About]) {}
+
     /// The device's registrations, oldest first.
     fn registrations(&self, _device: DeviceId) -> Vec<Registration> {
         Vec::new()
@@ -77,6 +85,33 @@ pub trait Directory: Send + Sync {
     /// Ends a registration; its endpoint answers 410 from now on. Unknown tokens are no error:
     /// after the call there is no such registration.
     fn unregister(&self, device: DeviceId, token: AppToken) -> Future<'_, Result<(), RegisterRefusal>>;
+}
+
+/// What news are about: the name under which they are settled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum About {
+    /// This endpoint has ended without the device's doing.
+    End(EndpointToken),
+    /// Endpoints lie elsewhere than the device was told.
+    Origin,
+}
+
+/// What a device is to be told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct News {
+    /// What they are about.
+    pub about: About,
+    /// Settled when the device has taken all of it.
+    pub tell: Vec<Tell>,
+}
+
+/// One message to a device about its registrations.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tell {
+    /// Its app has this endpoint now.
+    Endpoint(RegisteredAs),
+    /// Its app has none any more.
+    Unregistered(AppToken),
 }
 
 /// Credentials that nobody has yet.

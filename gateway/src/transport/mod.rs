@@ -21,8 +21,8 @@ use std::{
 };
 
 pub use directory::{
-    Claim, Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, RegisterRefusal, RegisterRequest,
-    RegisteredAs,
+    About, Claim, Directory, EnrolRefusal, Enrolment, Future, Invitation, Login, News, RegisterRefusal,
+    RegisterRequest, RegisteredAs, Tell,
 };
 
 pub use history::History;

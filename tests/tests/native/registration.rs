@@ -44,6 +44,48 @@ async fn the_phone_is_told_when_the_owner_ends_a_registration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_phone_is_told_later_what_the_owner_ended_while_it_was_away() {
+    for version in Version::ALL {
+        let mut gateway = Gateway::new().start().await;
+        let (device, mut phone) = phone(&gateway, version).await;
+        let (app, again) = (phone.register("app").await, phone.register("again").await);
+        phone.disconnect().await;
+        for endpoint in [&app.endpoint, &again.endpoint] {
+            assert_eq!(gateway.cli(["registration", "remove", endpoint]).await.code, Some(0));
+        }
+        let new = gateway.cli(["registration", "add", &device.id, "again"]).await.text().to_owned();
+        gateway.kill9().await;
+        gateway.start_again().await;
+        let mut phone = Phone::connect(&gateway, &device, version).await;
+        assert_eq!(phone.expect_control("unregistered").await, json!({"token": "app"}));
+        let told = phone.expect_control("endpoint").await;
+        assert_eq!((&told["token"], &told["endpoint"]), (&json!("again"), &json!(new)));
+        phone.settle().await;
+        phone.disconnect().await;
+        // Once.
+        let mut phone = Phone::connect(&gateway, &device, version).await;
+        push(&gateway, &new, "fence").await;
+        assert_eq!(bodies_until(&mut phone, "fence").await, [""; 0]);
+        assert_eq!((phone.control("unregistered"), phone.control("endpoint")), (None, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_phone_is_told_when_the_gateway_has_moved() {
+    let mut gateway = Gateway::new().config("[public]\nurl = \"https://old.example\"\n").start().await;
+    let (device, mut phone) = phone(&gateway, Version::V5).await;
+    let app = phone.register("app").await;
+    phone.disconnect().await;
+    gateway.terminate().await;
+    let moved =
+        Gateway::new().config("[public]\nurl = \"https://new.example\"\n").state_of(&gateway).start().await;
+    let mut phone = Phone::connect(&moved, &device, Version::V4).await;
+    let told = phone.expect_control("endpoint").await;
+    let endpoint = app.endpoint.replace("old", "new");
+    assert_eq!(told, json!({"token": "app", "channel": app.channel, "endpoint": endpoint}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_cannot_be_met_is_refused_with_a_reason() {
     let gateway = Gateway::new().start().await;
     for version in Version::ALL {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Tally, Topic},
+    model::{Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Tally, Topic, Untold},
     store::record::{Flaw, MessageHead, Reserve, Tombstone, decode, decode_with, encode, encode_with},
 };
 
@@ -43,6 +43,7 @@ fn version_1_is_frozen() {
         profile: Some(Profile::Saver),
         quiet: Some(QuietChoice::Hours("22:00-07:00".parse().expect("hours"))),
     };
+    let untold = Untold { origin: Some("https://a.b".into()), ended: vec![EndpointToken([3; 20])] };
     let tombstone = Tombstone { device: DeviceId(1), token: "token".parse().expect("a token"), at: START };
     let reserve = Reserve { limit: 1 << 20, newest: START };
     for (name, record, frozen) in [
@@ -70,6 +71,11 @@ fn version_1_is_frozen() {
             "01a0bbd4c801a09c01000000ac02000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001000000000000000000000000000000008407010000000000",
         ),
         ("tombstone", encode(b"t", &tombstone), "01b7d8666e0105746f6b656e80a0f1c2b134"),
+        (
+            "untold",
+            encode(b"n", &untold),
+            "01c1ac240c010b68747470733a2f2f612e62010303030303030303030303030303030303030303",
+        ),
         ("reserve", encode(b"x", &reserve), "01664acdaf80804080a0f1c2b134"),
         ("format", encode(b"x", &1_u32), "012de1bfcb01"),
     ] {

@@ -207,7 +207,7 @@ fn a_removed_device_leaves_its_groups_and_a_removed_group_nothing() {
     assert_eq!(world.accounts.groups(), [Arc::new(group(&[1]))]);
     let mut world = world.reopen();
     assert_eq!(restored(&world), [(1, b.0)], "the message that only it still waited for is over");
-    let removed = world.accounts.remove_group(DeviceId(GROUP)).expect("accepted").expect("it is known");
+    let removed = world.accounts.remove_group(DeviceId(GROUP), &[]).expect("accepted").expect("it is known");
     bounded(&world.runtime, removed).expect("written");
     assert_eq!(told(&mut world, 1), [(1, b.0, -1)]);
     assert!(matches!(world.accounts.lookup(&EndpointToken([7; 20])), Lookup::Gone));

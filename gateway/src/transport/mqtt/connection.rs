@@ -19,7 +19,6 @@ use super::{
     router::Link,
     seat::{Ending, Mail, Occupant, Seat},
     session::{Admission, Admitted, Answered, Ask, Session},
-    wire::ReplyTo,
 };
 use crate::{
     model::{DeviceId, MessageId, NetworkName, Session as Durable},
@@ -243,9 +242,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     room.report(seat.device, Event::Turned(ids, Turned::TooLarge)).await;
                 }
                 Some(Step::Mail(Some(Mail::Plan(plan)))) => self.session.plan(plan, now),
-                Some(Step::Mail(Some(Mail::Unregistered(token)))) => {
-                    let answer = ReplyTo::default().unregistered(seat.device, token.as_str());
-                    self.session.answer(answer, now);
+                Some(Step::Mail(Some(Mail::News))) => {
+                    self.session.tell(directory.news(seat.device), now);
                 }
                 Some(Step::Read(Ok(0))) => return Over::Broken(Parting::Closed),
                 // TLS without its own good-bye; many clients leave that out.
@@ -313,6 +311,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if out.obeys {
             room.report(device, Event::Pulse(Pulse::Device(self.session.keep_alive()))).await;
         }
+        if !out.told.is_empty() {
+            room.directory.told(device, &out.told);
+        }
         for state in out.states {
             room.report(device, Event::State(state)).await;
         }
@@ -332,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 window: seat.window(),
             };
             room.report(device, Event::Joined(joined)).await;
-            room.seats.catch_up(seat);
+            seat.tell(Mail::News);
         }
         if !out.sent.is_empty() {
             room.report(device, Event::Taken(out.sent)).await;

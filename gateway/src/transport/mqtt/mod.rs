@@ -307,7 +307,12 @@ impl Transport for MqttRoom {
                     seat.tell(Mail::Plan(plan));
                 }
             }
-            Notice::Unregistered(device, token) => self.seats.tell_ended(device, token),
+            // Who is not there hears of it by the directory, when it subscribes.
+            Notice::Unregistered(device, _) => {
+                if let Some(seat) = self.seats.of(device) {
+                    seat.tell(Mail::News);
+                }
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! device; a second connection of the same device waits until the first has left it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::wire;
 use crate::{
-    model::{AppToken, DeviceId, MessageId},
+    model::{DeviceId, MessageId},
     transport::{Consignment, Item, Plan, Turned, Window},
 };
 
@@ -30,11 +30,12 @@ pub(super) enum Ending {
 /// What a connection is told besides pushes.
 #[derive(Debug)]
 pub(super) enum Mail {
+    /// There is something to tell of its registrations: the house knows what.
+    News,
     /// How the device is treated from now on.
     Plan(Plan),
     /// Larger than the client takes.
     TooLarge(Vec<MessageId>),
-    Unregistered(AppToken),
 }
 
 /// Locks, and goes on with what a panicked holder left: every change below is complete in itself.
@@ -173,14 +174,9 @@ impl Seat {
     }
 }
 
-/// Ended registrations that one absent device is told of when it comes back; the oldest go first.
-const NOTES_MAX: usize = 100;
-
 /// All seats, and the packet ids of devices that have left theirs.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
-    /// Tokens whose registrations were ended while their device was not there to be told.
-    notes: Mutex<HashMap<DeviceId, VecDeque<AppToken>>>,
     packet_ids: Mutex<HashMap<DeviceId, Vec<(MessageId, u16)>>>,
     taken: Mutex<Taken>,
 }
@@ -239,31 +235,9 @@ impl Seats {
         seat.left.send_replace(());
     }
 
-    /// Tells a device that a registration has ended: now, or when it subscribes next.
-    pub(super) fn tell_ended(&self, device: DeviceId, token: AppToken) {
-        match self.of(device).filter(|seat| lock(&seat.desk).joined) {
-            Some(seat) => seat.tell(Mail::Unregistered(token)),
-            None => {
-                let mut notes = lock(&self.notes);
-                let notes = notes.entry(device).or_default();
-                notes.push_back(token);
-                if notes.len() > NOTES_MAX {
-                    notes.pop_front();
-                }
-            }
-        }
-    }
-
-    /// Hands over what a device was not there to be told.
-    pub(super) fn catch_up(&self, seat: &Seat) {
-        let notes = lock(&self.notes).remove(&seat.device).unwrap_or_default();
-        notes.into_iter().for_each(|token| seat.tell(Mail::Unregistered(token)));
-    }
-
     /// Forgets what a device has left behind: it is paired no longer, or with another secret.
     pub(super) fn forget(&self, device: DeviceId) {
         lock(&self.packet_ids).remove(&device);
-        lock(&self.notes).remove(&device);
     }
 
     /// Ends every connection, also of those who are about to sit down.

@@ -13,6 +13,7 @@ mod control;
 mod delivery;
 pub(super) mod framing;
 mod hello;
+mod news;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use self::{
     control::Waiting,
     delivery::{Flight, Outbound},
     framing::{Framing, Peek, without_alias_maximum_0},
+    news::Telling,
     plan::Hints,
 };
 use super::{
@@ -45,7 +47,7 @@ use super::{
 };
 use crate::{
     model::{AppToken, DeviceId, DeviceState, MessageId, Session as Durable},
-    transport::{Directory, Parting, RegisterRefusal, RegisterRequest, RegisteredAs, Window},
+    transport::{About, Directory, Parting, RegisterRefusal, RegisterRequest, RegisteredAs, Window},
 };
 
 pub(super) use self::hello::{Admission, Admitted};
@@ -88,6 +90,8 @@ pub(super) struct Out {
     pub(super) states: Vec<DeviceState>,
     /// The device has sent something.
     pub(super) stirred: bool,
+    /// News that the device has taken.
+    pub(super) told: Vec<About>,
     /// Larger than the device takes.
     pub(super) too_large: Vec<MessageId>,
 }
@@ -141,6 +145,7 @@ pub(super) struct Session {
     /// Bytes that could not be looked at yet.
     rest: Vec<u8>,
     source: IpAddr,
+    telling: Telling,
     unacked_limit: Duration,
     version: Version,
     waiting: VecDeque<Waiting>,
@@ -175,6 +180,7 @@ impl Session {
             remembered: Vec::new(),
             rest: Vec::new(),
             source,
+            telling: Telling::default(),
             unacked_limit,
             version: Version::V3,
             waiting: VecDeque::new(),
@@ -416,7 +422,7 @@ impl Session {
             .take()
             .filter(|will| wire::outbox(self.device, &will.topic) == Some(wire::Outbox::State));
         let mut packet_ids: Vec<_> =
-            self.flights.iter().filter_map(|flight| Some((flight.message?, flight.pid))).collect();
+            self.flights.iter().filter_map(|flight| Some((flight.of.message()?, flight.pid))).collect();
         if self.durable && !self.forget {
             packet_ids.append(&mut self.remembered);
             packet_ids.truncate(super::config::REMEMBERED_MAX);

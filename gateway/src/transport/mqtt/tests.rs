@@ -6,6 +6,7 @@ pub(super) mod house;
 mod leak;
 mod limits;
 mod malformed;
+mod news;
 mod partings;
 pub(super) mod raw;
 mod room;

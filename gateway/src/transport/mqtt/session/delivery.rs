@@ -12,7 +12,7 @@ use super::{Phase, Session};
 use crate::{
     model::MessageId,
     transport::{
-        Item,
+        About, Item,
         mqtt::{
             config::ANSWERS_MAX,
             frames,
@@ -24,16 +24,33 @@ use crate::{
 /// A PUBLISH that the client has not acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
-    /// `None` for an answer.
-    pub(super) message: Option<MessageId>,
+    pub(super) of: Of,
     pub(super) pid: u16,
     pub(super) since: Instant,
+}
+
+/// What a PUBLISH carries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Of {
+    Answer,
+    News(About),
+    Push(MessageId),
+}
+
+impl Of {
+    pub(super) fn message(self) -> Option<MessageId> {
+        match self {
+            Self::Push(id) => Some(id),
+            Self::Answer | Self::News(_) => None,
+        }
+    }
 }
 
 /// A PUBLISH that waits for room in the client's window.
 #[derive(Debug)]
 pub(super) enum Outbound {
     Answer(Answer),
+    News(About, Answer),
     Push(Item),
 }
 
@@ -58,27 +75,36 @@ impl Session {
 
     pub(super) fn flush(&mut self, now: Instant) {
         while self.phase == Phase::Open {
-            let (topic_qos, message) = match self.outbound.front() {
+            if self.outbound.is_empty() {
+                let Some((about, answer)) = self.next_news() else { return };
+                self.outbound.push_back(Outbound::News(about, answer));
+            }
+            let (topic_qos, of) = match self.outbound.front() {
                 None => return,
                 Some(Outbound::Answer(answer)) => {
-                    (wire::granted(&self.filters, &answer.topic).map(|qos| qos.min(answer.qos)), None)
+                    let granted = wire::granted(&self.filters, &answer.topic);
+                    (granted.map(|qos| qos.min(answer.qos)), Of::Answer)
+                }
+                Some(Outbound::News(about, answer)) => {
+                    (wire::granted(&self.filters, &answer.topic), Of::News(*about))
                 }
                 Some(Outbound::Push(item)) => {
-                    (wire::granted(&self.filters, &wire::push_topic(item)), Some(item.message.id))
+                    (wire::granted(&self.filters, &wire::push_topic(item)), Of::Push(item.message.id))
                 }
             };
             // In flight on this very connection: sending it again is not allowed (MQTT 5.0 §4.4).
-            let flying = message.is_some() && self.flights.iter().any(|flight| flight.message == message);
+            let flying = matches!(of, Of::Push(_)) && self.flights.iter().any(|flight| flight.of == of);
             if topic_qos == Some(1) && !flying && !self.vacant() {
                 return;
             }
             let Some(outbound) = self.outbound.pop_front() else { return };
-            match (topic_qos, message) {
-                (None, Some(id)) => self.out.absent.push(id),
-                (None, None) => {}
-                (Some(_), Some(id)) if flying => self.out.sent.push(id),
-                (Some(0), _) => self.publish_once(&outbound, message),
-                (Some(_), _) => self.publish_acknowledged(&outbound, message, now),
+            match (topic_qos, of) {
+                (None, Of::Push(id)) => self.out.absent.push(id),
+                (None, Of::Answer) => {}
+                (None, Of::News(about)) => self.news_unheard(about),
+                (Some(_), Of::Push(id)) if flying => self.out.sent.push(id),
+                (Some(0), _) => self.publish_once(&outbound, of),
+                (Some(_), _) => self.publish_acknowledged(&outbound, of, now),
             }
         }
     }
@@ -90,25 +116,26 @@ impl Session {
 
     fn build(&self, outbound: &Outbound, pid: Option<u16>) -> Result<Packet, MqttError> {
         match outbound {
-            Outbound::Answer(answer) => frames::answer(self.version, answer, pid),
+            Outbound::Answer(answer) | Outbound::News(_, answer) => frames::answer(self.version, answer, pid),
             Outbound::Push(item) => frames::push(self.version, item, pid),
         }
     }
 
-    fn publish_once(&mut self, outbound: &Outbound, message: Option<MessageId>) {
+    fn publish_once(&mut self, outbound: &Outbound, of: Of) {
         let sent = self.publish(self.build(outbound, None));
-        if let Some(id) = message {
-            if sent {
+        match of {
+            Of::Push(id) if sent => {
                 self.out.sent.push(id);
                 self.out.settled.push(id);
-            } else {
-                self.out.too_large.push(id);
             }
+            Of::Push(id) => self.out.too_large.push(id),
+            Of::News(about) if sent => self.news_taken(about),
+            Of::Answer | Of::News(_) => {}
         }
     }
 
-    fn publish_acknowledged(&mut self, outbound: &Outbound, message: Option<MessageId>, now: Instant) {
-        let known = self.remembered.iter().position(|&(id, _)| Some(id) == message);
+    fn publish_acknowledged(&mut self, outbound: &Outbound, of: Of, now: Instant) {
+        let known = self.remembered.iter().position(|&(id, _)| Some(id) == of.message());
         let pid = match known {
             Some(at) => Some(self.remembered.remove(at).1),
             None => self.next_packet_id(),
@@ -116,11 +143,11 @@ impl Session {
         // At most `window` of 65,535 ids are taken, so there is one.
         let Some(pid) = pid else { return };
         if self.publish(self.build(outbound, Some(pid))) {
-            self.flights.push(Flight { message, pid, since: now });
-            self.out.sent.extend(message);
+            self.flights.push(Flight { of, pid, since: now });
+            self.out.sent.extend(of.message());
         } else {
             self.core.release_packet_id(pid);
-            self.out.too_large.extend(message);
+            self.out.too_large.extend(of.message());
         }
     }
 
@@ -157,7 +184,11 @@ impl Session {
     /// PUBACK of something in flight.
     pub(super) fn acknowledged(&mut self, pid: u16, now: Instant) {
         if let Some(at) = self.flights.iter().position(|flight| flight.pid == pid) {
-            self.out.acked.extend(self.flights.remove(at).message);
+            match self.flights.remove(at).of {
+                Of::Push(id) => self.out.acked.push(id),
+                Of::News(about) => self.news_taken(about),
+                Of::Answer => {}
+            }
         }
         self.flush(now);
     }

@@ -21,7 +21,8 @@ use crate::{
         AppToken, DeviceId, EndpointToken, NetworkName, Registration, RegistrationId, Session, UnixTime,
     },
     transport::{
-        Directory, Event, Future, Login, RegisterRefusal, RegisterRequest, RegisteredAs, Report,
+        About, Directory, Event, Future, Login, News, RegisterRefusal, RegisterRequest, RegisteredAs, Report,
+        Tell,
         mqtt::{BoundRoom, Limits, MqttRoom, RouterDied, seat::lock},
     },
 };
@@ -32,6 +33,8 @@ pub(crate) struct TestDirectory {
     pub(crate) learnt: Mutex<Option<Duration>>,
     /// Happens while a login is judged, once.
     pub(crate) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// What devices are to be told, until they have been.
+    pub(crate) news: Mutex<HashMap<DeviceId, Vec<News>>>,
     pub(crate) registered: Mutex<Vec<RegisterRequest>>,
     pub(crate) sessions: Mutex<HashMap<DeviceId, Session>>,
     pub(crate) unregistered: Mutex<Vec<AppToken>>,
@@ -47,6 +50,7 @@ impl Default for TestDirectory {
             disk: watch::channel(true).0,
             learnt: Mutex::default(),
             meanwhile: Mutex::default(),
+            news: Mutex::default(),
             registered: Mutex::default(),
             sessions: Mutex::default(),
             trouble: Mutex::default(),
@@ -56,6 +60,15 @@ impl Default for TestDirectory {
 }
 
 impl TestDirectory {
+    /// The owner has ended this app's registration.
+    pub(crate) fn ends(&self, device: DeviceId, token: &str) {
+        let mut endpoint = [0; 20];
+        endpoint[..token.len()].copy_from_slice(token.as_bytes());
+        let about = About::End(EndpointToken(endpoint));
+        let tell = vec![Tell::Unregistered(token.parse().expect("a token"))];
+        lock(&self.news).entry(device).or_default().push(News { about, tell });
+    }
+
     async fn write(&self) -> Result<(), RegisterRefusal> {
         let _ = self.disk.subscribe().wait_for(|works| *works).await;
         lock(&self.trouble).map_or(Ok(()), Err)
@@ -103,6 +116,14 @@ impl Directory for TestDirectory {
 
     fn keep_alive(&self, _: DeviceId, _: &NetworkName) -> Option<Duration> {
         *lock(&self.learnt)
+    }
+
+    fn news(&self, device: DeviceId) -> Vec<News> {
+        lock(&self.news).get(&device).cloned().unwrap_or_default()
+    }
+
+    fn told(&self, device: DeviceId, told: &[About]) {
+        lock(&self.news).entry(device).or_default().retain(|news| !told.contains(&news.about));
     }
 
     fn save_session(

@@ -245,41 +245,6 @@ async fn a_device_that_is_expelled_while_its_session_is_written_does_not_stay() 
 }
 
 #[tokio::test]
-async fn a_revoked_registration_is_told() {
-    let mut house = House::start().await;
-    let mut client = Client::join(house.address, DEVICE, 4).await;
-    house.joined().await;
-    house.room.tell(Notice::Unregistered(DEVICE, "t".parse().expect("a token")));
-    house.room.tell(Notice::Unregistered(OTHER, "t".parse().expect("a token")));
-    let told = client.published().await;
-    assert_eq!(told.topic, format!("up/{DEVICE}/inbox/unregistered"));
-    assert_eq!(&told.body[..], br#"{"token":"t"}"#);
-}
-
-#[tokio::test]
-async fn a_registration_that_ended_meanwhile_is_told_at_the_next_subscribe() {
-    for level in [4, 5] {
-        let mut house = House::start().await;
-        let ended = |token: &str| Notice::Unregistered(DEVICE, token.parse().expect("a token"));
-        house.room.tell(ended("absent"));
-        let (mut client, _) = Client::connect(house.address, &Connect::of(DEVICE, level)).await;
-        house.room.tell(ended("not subscribed"));
-        client.subscribe(&[(&all(DEVICE), 1)]).await;
-        for token in ["absent", "not subscribed"] {
-            let told = client.published().await;
-            assert_eq!(told.topic, format!("up/{DEVICE}/inbox/unregistered"));
-            assert_eq!(told.body, format!("{{\"token\":\"{token}\"}}").as_bytes());
-        }
-        drop(client);
-        house.left().await;
-        // Once; and never to whoever is paired under this id later.
-        house.room.tell(ended("expelled"));
-        house.room.tell(Notice::Expelled(DEVICE));
-        Client::join(house.address, DEVICE, level).await.ping().await;
-    }
-}
-
-#[tokio::test]
 async fn stopping_says_goodbye_and_ends_in_time() {
     let house = House::start().await;
     let mut old = Client::join(house.address, DEVICE, 4).await;
