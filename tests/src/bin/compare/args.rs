@@ -26,6 +26,10 @@ pub(crate) struct Args {
     /// ntfy's binary.
     #[arg(long, value_name = "FILE")]
     pub(crate) ntfy: Option<PathBuf>,
+    /// Measure many phones and strangers instead: memory, churn, a rush of reconnects, latency and throughput
+    /// beside mosquitto.
+    #[arg(long)]
+    pub(crate) phones: bool,
     /// One short round: shows that everything runs; its figures say little.
     #[arg(long)]
     pub(crate) quick: bool,

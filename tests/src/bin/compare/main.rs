@@ -11,6 +11,8 @@
 //!   the subscriber;
 //! - cost at 16 in flight: processor time and bytes written to disk per push, read once the server rests;
 //! - resident memory a few seconds after the start, and after the bursts.
+//!
+//! With `--phones`, see [`phones`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is this program's output")]
 
 mod args;
@@ -19,6 +21,7 @@ mod load;
 mod machine;
 mod measures;
 mod mqtt;
+mod phones;
 mod proc;
 mod push;
 mod report;
@@ -51,6 +54,9 @@ fn run(args: &args::Args) -> Result<bool> {
     std::fs::create_dir_all(&args.work)?;
     let work = args.work.canonicalize()?;
     let machine = machine::describe(&work)?;
+    if args.phones {
+        return phones::measure(args, &work, &machine);
+    }
     let measures = rounds::measure(args, &work)?;
     let report = report::Report::new(args, machine, &measures);
     if args.json {

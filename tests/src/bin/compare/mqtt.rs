@@ -9,6 +9,7 @@ use std::{
 use crate::Result;
 
 /// Packet types as they stand in the first byte's upper half.
+const CONNACK: u8 = 0x20;
 const PUBLISH: u8 = 0x30;
 const PUBACK: u8 = 0x40;
 const SUBACK: u8 = 0x90;
@@ -25,6 +26,20 @@ pub(crate) struct Login {
 /// Opens a connection and waits for its CONNACK. `client` names the session, which is a lasting one: a
 /// push that comes while nobody is connected has to wait.
 pub(crate) fn connect(address: SocketAddr, client: &str, login: Option<&Login>) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(&hello(client, login)?)?;
+    let mut connack = [0; 4];
+    stream.read_exact(&mut connack)?;
+    match connack {
+        [0x20, 2, _, 0] => Ok(stream),
+        other => Err(format!("{address} answered CONNECT with {other:?}").into()),
+    }
+}
+
+/// A CONNECT for a lasting session.
+pub(crate) fn hello(client: &str, login: Option<&Login>) -> Result<Vec<u8>> {
     let mut payload = string(client)?;
     let mut flags = 0;
     if let Some(login) = login {
@@ -36,17 +51,7 @@ pub(crate) fn connect(address: SocketAddr, client: &str, login: Option<&Login>) 
     // Protocol level 4, flags, keep-alive of 10 minutes: longer than any connection here lasts.
     body.extend([4, flags, 600_u16.to_be_bytes()[0], 600_u16.to_be_bytes()[1]]);
     body.extend(payload);
-
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(&packet(0x10, &body)?)?;
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack)?;
-    match connack {
-        [0x20, 2, _, 0] => Ok(stream),
-        other => Err(format!("{address} answered CONNECT with {other:?}").into()),
-    }
+    packet(0x10, &body)
 }
 
 /// A SUBSCRIBE for one filter at QoS 1, with packet id 1.
@@ -74,6 +79,11 @@ pub(crate) enum Incoming<'a> {
         id: Option<[u8; 2]>,
         /// What was published.
         payload: &'a [u8],
+    },
+    /// The answer to CONNECT.
+    Connack {
+        /// 0, or why not.
+        code: u8,
     },
     /// What was published is safe with the broker.
     Puback,
@@ -108,6 +118,7 @@ pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Incoming<'_>, usize)>> {
     let Some(body) = bytes.get(1 + digits..1 + digits + length) else { return Ok(None) };
     let incoming = match bytes[0] & 0xf0 {
         PUBLISH => parse_publish(bytes[0], body).ok_or("a PUBLISH ends inside its header")?,
+        CONNACK => Incoming::Connack { code: body.get(1).copied().unwrap_or(0xff) },
         PUBACK => Incoming::Puback,
         SUBACK => Incoming::Suback { code: body.get(2).copied().unwrap_or(0x80) },
         _ => Incoming::Other,

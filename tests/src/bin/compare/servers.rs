@@ -38,9 +38,9 @@ pub(crate) struct Server {
     running: Running,
 }
 
-/// The process and its directory.
+/// A server's process and its directory; dropping it ends both.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     child: Child,
     dir: PathBuf,
 }
@@ -81,7 +81,7 @@ impl Server {
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.running.child.id()
+        self.running.pid()
     }
 
     /// What went wrong, with the end of its log.
@@ -92,10 +92,26 @@ impl Server {
 
 impl Running {
     /// Starts `command` with its log in `dir`.
-    fn spawn(mut command: Command, dir: PathBuf, stdout: Stdio) -> Result<Self> {
+    pub(crate) fn spawn(mut command: Command, dir: PathBuf, stdout: Stdio) -> Result<Self> {
         let log = File::create(dir.join("log"))?;
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn()?;
         Ok(Self { child, dir })
+    }
+
+    /// The gateway's `ready public=http://127.0.0.1:PORT mqtt=mqtt://127.0.0.1:PORT …`.
+    pub(crate) fn ready(&mut self) -> Result<String> {
+        let stdout = BufReader::new(self.child.stdout.take().ok_or("no standard output")?);
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            stdout.lines().map_while(std::result::Result::ok).all(|line| sender.send(line).is_ok())
+        });
+        let ready = lines.recv_timeout(PATIENCE);
+        Ok(ready.map_err(|_| format!("it did not print its ready line\n{}", self.log()))?)
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn log(&self) -> String {
@@ -105,7 +121,7 @@ impl Running {
     }
 
     /// Waits until something accepts connections at `address`.
-    fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
+    pub(crate) fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
             if let Some(status) = self.child.try_wait()? {
@@ -136,20 +152,8 @@ fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
     command.args(["--public", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
     let mut running = Running::spawn(command, dir, Stdio::piped())?;
 
-    // `ready public=http://127.0.0.1:PORT mqtt=mqtt://127.0.0.1:PORT`
-    let stdout = BufReader::new(running.child.stdout.take().ok_or("no standard output")?);
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        stdout.lines().map_while(std::result::Result::ok).all(|line| sender.send(line).is_ok())
-    });
-    let ready = lines
-        .recv_timeout(PATIENCE)
-        .map_err(|_| format!("it did not print its ready line\n{}", running.log()))?;
-    let listener = |name: &str| -> Result<SocketAddr> {
-        let word = ready.split_ascii_whitespace().find_map(|word| word.strip_prefix(name));
-        Ok(word.ok_or_else(|| format!("the ready line has no {name}: {ready}"))?.parse()?)
-    };
-    let (address, mqtt) = (listener("public=http://")?, listener("mqtt=mqtt://")?);
+    let ready = running.ready()?;
+    let (address, mqtt) = (listener(&ready, "public=http://")?, listener(&ready, "mqtt=mqtt://")?);
 
     let ask = |words: &[&str]| -> Result<Value> {
         let output =
@@ -181,7 +185,13 @@ fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
     })
 }
 
-fn text(object: &Value, key: &str) -> Result<String> {
+/// An address of the gateway's ready line.
+pub(crate) fn listener(ready: &str, name: &str) -> Result<SocketAddr> {
+    let word = ready.split_ascii_whitespace().find_map(|word| word.strip_prefix(name));
+    Ok(word.ok_or_else(|| format!("the ready line has no {name}: {ready}"))?.parse()?)
+}
+
+pub(crate) fn text(object: &Value, key: &str) -> Result<String> {
     Ok(object[key].as_str().ok_or_else(|| format!("no \"{key}\" in {object}"))?.to_owned())
 }
 
@@ -249,7 +259,7 @@ fn mosquitto(binary: &Path, dir: PathBuf, libraries: Option<&Path>) -> Result<Se
 }
 
 /// A port that was free a moment ago, for servers that cannot pick one themselves.
-fn free_port() -> Result<SocketAddr> {
+pub(crate) fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

@@ -188,7 +188,7 @@ fn take_mqtt(mut stream: TcpStream, mut taker: Taker, stop: &AtomicBool) -> Resu
                 }
                 Incoming::Suback { code: 0x80.. } => return Err("the subscription was refused".into()),
                 Incoming::Suback { .. } => taker.ready.send(())?,
-                Incoming::Puback | Incoming::Other => {}
+                Incoming::Connack { .. } | Incoming::Puback | Incoming::Other => {}
             }
             start += length;
         }

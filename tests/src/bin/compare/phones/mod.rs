@@ -1,0 +1,110 @@
+//! `--phones`: what many phones cost, and what strangers can do to them.
+//!
+//! One generator, on one thread, is all phones, publishers and strangers; mosquitto without persistence gets
+//! the same where it has an answer. The gateway is posted to by HTTP, and keeps on disk what is not
+//! acknowledged in time; mosquitto is published to at QoS 1. Bodies have 300 bytes.
+
+mod crowd;
+mod fleet;
+mod flow;
+mod house;
+mod rows;
+
+use std::{path::Path, time::Duration};
+
+use self::{fleet::Wire, rows::Row};
+use crate::{
+    Result,
+    args::Args,
+    measures::{Side, median},
+};
+
+/// How many phones.
+const PHONES: usize = 1_000;
+
+/// What is asked of the gateway while nothing is measured.
+const REST: Duration = Duration::from_secs(2);
+
+/// Measures everything, and prints it. True when nothing is missed.
+pub(crate) fn measure(args: &Args, work: &Path, machine: &str) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let rows = runtime.block_on(all(args, work))?;
+    println!("Machine: {machine}.\n\n{}", rows::table(&rows));
+    let missed: Vec<_> = rows.iter().filter(|row| row.is_missed()).collect();
+    for row in &missed {
+        eprintln!("compare: missed: {}", row.what);
+    }
+    Ok(missed.is_empty() || !args.assert)
+}
+
+fn say(what: &str) {
+    eprintln!("compare: {what}");
+}
+
+async fn all(args: &Args, work: &Path) -> Result<Vec<Row>> {
+    let mut rows = memory(args, work).await?;
+    let house = house::House::gateway(args, work)?;
+    let fleet = fleet::Fleet::pair(&house, PHONES).await?;
+    say("before the login");
+    rows.extend(crowd::before_login(&house).await?);
+    say("connect, subscribe, disconnect");
+    rows.extend(crowd::churn(&house, &fleet).await?);
+    for wire in [Wire::Tcp, Wire::Tls] {
+        say("everybody at once");
+        rows.push(crowd::rush(&house, &fleet, wire).await?);
+    }
+    say("pushes among strangers");
+    rows.push(crowd::siege(&house, &fleet, args).await?);
+    drop(house);
+    rows.extend(flows(args, work).await?);
+    Ok(rows)
+}
+
+/// What an idle subscriber costs.
+async fn memory(args: &Args, work: &Path) -> Result<Vec<Row>> {
+    let mut each = Vec::new();
+    for (side, wire) in [(Side::Gateway, Wire::Tcp), (Side::Gateway, Wire::Tls), (Side::Mosquitto, Wire::Tcp)]
+    {
+        say("idle subscribers");
+        let house = house::House::start(side, args, work)?;
+        let fleet = fleet::Fleet::pair(&house, PHONES).await?;
+        tokio::time::sleep(REST).await;
+        let before = house.resident()?;
+        let phones = fleet.connect_all(&house, wire).await?;
+        tokio::time::sleep(REST).await;
+        each.push(house.resident()?.saturating_sub(before) / PHONES as u64);
+        drop(phones);
+    }
+    let kilobytes = |bytes: u64| crate::load::precise(bytes) / 1e3;
+    Ok(vec![
+        Row::at_most("memory of an idle subscriber by TCP", kilobytes(each[0]), 40.0, "KB")
+            .beside(kilobytes(each[2])),
+        Row::at_most("more by TLS", kilobytes(each[1]) - kilobytes(each[0]), 24.0, "KB"),
+    ])
+}
+
+/// Latency and throughput beside mosquitto, in turns.
+async fn flows(args: &Args, work: &Path) -> Result<Vec<Row>> {
+    let (mut latency, mut rate) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for round in 0..args.rounds() {
+        for (at, side) in [Side::Gateway, Side::Mosquitto].into_iter().enumerate() {
+            say(&format!("round {} of {}: {}", round + 1, args.rounds(), side.name()));
+            let house = house::House::start(side, args, work)?;
+            let fleet = fleet::Fleet::pair(&house, PHONES).await?;
+            let phones = fleet.connect_all(&house, Wire::Tcp).await?;
+            latency[at].push(flow::paced(&house, &fleet, &phones, 1_000, flow::seconds(args)).await?);
+            drop(phones);
+            let house = house::House::start(side, args, work)?;
+            let fleet = fleet::Fleet::pair(&house, 100).await?;
+            let phones = fleet.connect_all(&house, Wire::Tcp).await?;
+            rate[at].push(flow::saturated(&house, &fleet, &phones, flow::seconds(args)).await?);
+        }
+    }
+    let [gateway, mosquitto] = latency.map(|rounds| median(&rounds));
+    let [fast, faster] = rate.map(|rounds| median(&rounds));
+    Ok(vec![
+        Row::at_most("1,000 subscribers at 1,000 messages a second, p99", gateway, 3.0 * mosquitto, "ms")
+            .beside(mosquitto),
+        Row::at_least("saturated, to 100 subscribers", fast, faster, "/s").beside(faster),
+    ])
+}
