@@ -40,7 +40,7 @@ pub(super) async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let now = room.clock.moment().instant;
-    let session = Session::new(source, room.max_keep_alive_s, room.limits.unacked, now);
+    let session = Box::new(Session::new(source, room.max_keep_alive_s, room.limits.unacked, now));
     let greeting = room.greetings.begin(source);
     let greeted = async {
         let mut connection =
@@ -62,7 +62,8 @@ pub(super) async fn serve<S>(
 struct Connection<'a, S> {
     buffer: Box<[u8; READ]>,
     room: &'a Arc<MqttRoom>,
-    session: Session,
+    /// Not within the task, which would hold a place for it at each step of its way.
+    session: Box<Session>,
     stream: S,
 }
 
@@ -246,9 +247,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                     self.session.tell(directory.news(seat.device), now);
                 }
                 Some(Step::Read(Ok(0))) => return Over::Broken(Parting::Closed),
-                // TLS without its own good-bye; many clients leave that out.
+                // TLS or WebSocket without its own good-bye; many clients leave that out.
                 Some(Step::Read(Err(error))) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                     return Over::Broken(Parting::Closed);
+                }
+                // What lies around MQTT is broken: the gateway ends it.
+                Some(Step::Read(Err(error))) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    return Over::Broken(Parting::Ended);
                 }
                 // A reset: nobody that says good-bye sends one.
                 Some(Step::Read(Err(_))) => return Over::Broken(Parting::Lost),

@@ -52,7 +52,14 @@ pub(super) async fn accept(room: Arc<MqttRoom>, listener: std::net::TcpListener,
         match listener.accept().await {
             Ok((stream, peer)) => match place(&room, peer.ip()).await {
                 Ok(place) => {
-                    tokio::spawn(welcome(Arc::clone(&room), stream, peer, security.clone(), place));
+                    let room = Arc::clone(&room);
+                    // A task each: one for both would be as large as the larger.
+                    match &security {
+                        Security::Plain => tokio::spawn(welcome(room, stream, peer, place)),
+                        Security::Tls(acceptor) => {
+                            tokio::spawn(welcome_tls(room, stream, peer, acceptor.clone(), place))
+                        }
+                    };
                 }
                 Err(full) => {
                     tracing::warn!(%peer, max = full.max, "no place for an MQTT connection: {}", full.why);
@@ -97,33 +104,43 @@ pub(super) async fn place(room: &MqttRoom, peer: IpAddr) -> Result<Place, Full> 
     Ok(Place { _among_all: among_all, _of_source: of_source })
 }
 
-async fn welcome(room: Arc<MqttRoom>, stream: TcpStream, peer: SocketAddr, security: Security, place: Place) {
-    if let Err(error) = prepare(&stream, room.limits.user_timeout) {
-        tracing::debug!(%peer, %error, "socket options");
-    }
-    match security {
-        Security::Plain => {
-            let allowance = Allowance::new(GREETING_MAX);
-            let stream = Metered::new(stream, allowance.clone());
-            connection::serve(&room, peer.ip(), allowance, async { Ok(stream) }).await;
-        }
-        Security::Tls(acceptor) => {
-            let allowance = Allowance::new(HANDSHAKE_MAX);
-            let (metered, now) = (allowance.clone(), || room.clock.moment());
-            let shake = async {
-                // Whoever says nothing gets no buffers.
-                stream.ready(Interest::READABLE).await?;
-                acceptor.accept(Metered::new(stream, metered), now()).await
-            };
-            connection::serve(&room, peer.ip(), allowance, shake).await;
-        }
-    }
+async fn welcome(room: Arc<MqttRoom>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    prepare(&stream, peer, &room);
+    let allowance = Allowance::new(GREETING_MAX);
+    let stream = Metered::new(stream, allowance.clone());
+    connection::serve(&room, peer.ip(), allowance, async { Ok(stream) }).await;
     drop(place);
 }
 
-/// What every accepted socket gets. No keep-alive by TCP, which a listener may hand down: its probes wake
+async fn welcome_tls(
+    room: Arc<MqttRoom>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Acceptor,
+    place: Place,
+) {
+    prepare(&stream, peer, &room);
+    let allowance = Allowance::new(HANDSHAKE_MAX);
+    let (metered, now) = (allowance.clone(), || room.clock.moment());
+    let shake = async {
+        // Whoever says nothing gets no buffers.
+        stream.ready(Interest::READABLE).await?;
+        acceptor.accept(Metered::new(stream, metered), now()).await
+    };
+    connection::serve(&room, peer.ip(), allowance, shake).await;
+    drop(place);
+}
+
+/// What every accepted socket gets, as far as it takes it.
+fn prepare(stream: &TcpStream, peer: SocketAddr, room: &MqttRoom) {
+    if let Err(error) = set_options(stream, room.limits.user_timeout) {
+        tracing::debug!(%peer, %error, "socket options");
+    }
+}
+
+/// No keep-alive by TCP, which a listener may hand down: its probes wake
 /// a radio, and MQTT has its own that do it as rarely as the network bears.
-fn prepare(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
+fn set_options(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     setsockopt(stream, sockopt::KeepAlive, &false)?;
     let milliseconds = u32::try_from(user_timeout.as_millis()).unwrap_or(u32::MAX);

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Error, Message},
+    tungstenite::{Error, Message, error::ProtocolError},
 };
 
 use super::{
@@ -132,7 +132,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Frames<S> {
 
 /// What the socket said stays what it was: how a connection ends tells whether its device was lost.
 fn failed(error: Error) -> io::Error {
-    if let Error::Io(error) = error { error } else { io::Error::other(error) }
+    // The stream has ended without a Close frame: as good an end as that of TLS without its good-bye.
+    let ended = matches!(
+        error,
+        Error::AlreadyClosed
+            | Error::ConnectionClosed
+            | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+    );
+    if let Error::Io(error) = error {
+        error
+    } else if ended {
+        io::Error::from(io::ErrorKind::UnexpectedEof)
+    } else {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +203,7 @@ mod tests {
         // FIN, binary; masked, a length of 2^62.
         let header = [0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
         client.write_all(&header).await.expect("sent");
-        Frames::new(server).read(&mut [0; 5]).await.expect_err("refused");
+        let error = Frames::new(server).read(&mut [0; 5]).await.expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     house::{House, TestDirectory, config},
     raw::{Client, Connect},
+    ways,
 };
 use crate::{
     model::DeviceId,
@@ -33,6 +34,17 @@ async fn a_good_bye_and_a_closed_end_are_closed() {
         let (mut house, client) = joined(level).await;
         drop(client);
         assert_eq!(parting(&mut house).await, Parting::Closed, "FIN, level {level}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_without_the_good_bye_of_what_lies_around_mqtt_is_closed() {
+    let (mut house, ways) = ways::all();
+    for (way, level) in ways {
+        let client = way.join(DEVICE, level).await;
+        house.joined().await;
+        drop(client);
+        assert_eq!(parting(&mut house).await, Parting::Closed, "{way:?}, level {level}");
     }
 }
 
