@@ -1,6 +1,7 @@
 //! The room over real sockets on the loopback.
 
 mod certificate;
+mod conformance;
 mod door;
 pub(super) mod house;
 mod leak;

@@ -88,6 +88,7 @@ impl World {
         self.out.settled.extend(out.settled);
         self.out.states.extend(out.states);
         self.out.stirred |= out.stirred;
+        self.out.told.extend(out.told);
         self.out.too_large.extend(out.too_large);
     }
 

@@ -231,3 +231,23 @@ fn a_device_that_pings_but_acknowledges_nothing_is_taken_for_dead() {
         world.ended(0x83);
     }
 }
+
+#[test]
+fn nobody_is_put_out_for_housekeeping() {
+    for level in [4, 5] {
+        let mut world = World::subscribed(level);
+        world.deliver(vec![push(1)]);
+        let pid = world.published().pid.expect("QoS 1");
+        world.receive(&raw::puback(pid));
+        // A month of a phone that pings in time and hears nothing.
+        let keep_alive = world.session.keep_alive();
+        for _ in 0..30 * 24 * 60 {
+            world.pass(keep_alive);
+            assert!(world.silent(), "{:?}", world.out);
+            world.receive(&raw::PINGREQ);
+            assert_eq!(world.packet().first, 0xd0);
+        }
+        world.pass(keep_alive * 3 / 2);
+        world.ended(0x8d);
+    }
+}
