@@ -17,6 +17,7 @@ use super::house::House;
 use crate::{
     Result,
     mqtt::{self, Incoming, Login},
+    servers::text,
 };
 
 /// How many connect at once where haste is not measured.
@@ -109,6 +110,28 @@ impl Fleet {
             phones.push(phone);
         }
         Ok(Self { phones })
+    }
+
+    /// Shares endpoints among the phones, so many each: what is pushed to one goes to all of its members.
+    pub(super) fn group(&mut self, house: &House, members: usize) -> Result<()> {
+        for (number, some) in self.phones.chunks_mut(members).enumerate() {
+            if house.gateway.is_none() {
+                for phone in some {
+                    phone.filter = format!("up/group-{number}/inbox/#");
+                    phone.push = format!("up/group-{number}/inbox/push/app");
+                }
+                continue;
+            }
+            let group = text(&house.ask(&["group", "add", "family"])?, "group")?;
+            let user = |phone: &Phone| phone.login.as_ref().map(|login| login.user.clone());
+            for member in some.iter().filter_map(user) {
+                house.tell(&["group", "join", &group, &member])?;
+            }
+            let endpoint = text(&house.ask(&["registration", "add", &group, "shared"])?, "endpoint")?;
+            let (_, token) = endpoint.split_once("/p/").ok_or("an endpoint without /p/")?;
+            some.iter_mut().for_each(|phone| phone.push = format!("/p/{token}"));
+        }
+        Ok(())
     }
 
     /// Connects all of them, and subscribes.

@@ -142,15 +142,18 @@ pub(super) async fn paced(
     Ok(percentile(&mut phones.take(), 99))
 }
 
-/// Sends as fast as it goes; arrivals a second.
+/// Sends as fast as it goes, each to `members` phones; arrivals a second.
 pub(super) async fn saturated(
     house: &House,
     fleet: &Fleet,
     phones: &Connected,
+    members: usize,
     length: Duration,
 ) -> Result<f64> {
-    let mut senders = Vec::with_capacity(IN_FLIGHT);
-    for number in 0..IN_FLIGHT {
+    // As many deliveries in flight, however many each message makes.
+    let in_flight = (IN_FLIGHT / members).max(1);
+    let mut senders = Vec::with_capacity(in_flight);
+    for number in 0..in_flight {
         senders.push(Sender::open(house, format!("sender-{number}")).await?);
     }
     drop(phones.take());
@@ -158,7 +161,8 @@ pub(super) async fn saturated(
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for (number, mut sender) in senders.into_iter().enumerate() {
-        let (sent, target) = (Arc::clone(&sent), fleet.phones[number % fleet.phones.len()].push.clone());
+        let (sent, target) =
+            (Arc::clone(&sent), fleet.phones[number * members % fleet.phones.len()].push.clone());
         tasks.spawn(async move {
             while start.elapsed() < length {
                 sender.send(&target, 0).await?;
@@ -170,7 +174,7 @@ pub(super) async fn saturated(
     while let Some(done) = tasks.join_next().await {
         done??;
     }
-    let sent = sent.load(Ordering::Relaxed);
+    let sent = sent.load(Ordering::Relaxed) * members as u64;
     arrived(phones, sent).await?;
     Ok(precise(sent) / start.elapsed().as_secs_f64())
 }

@@ -89,6 +89,7 @@ impl House {
         Ok(Self { binary, gateway: Some(gateway), mqtt, running, state })
     }
 
+    /// Without persistence, and without the limit beyond which it loses what is queued.
     fn mosquitto(args: &Args, work: &Path) -> Result<Self> {
         let binary = Server::binary(Side::Mosquitto, args).ok_or("--mosquitto was not named")?.to_owned();
         let dir = fresh(work, "phones-mosquitto")?;
@@ -96,7 +97,8 @@ impl House {
         fs::write(
             &config,
             format!(
-                "listener {} {}\nallow_anonymous true\npersistence false\nuser root\nset_tcp_nodelay true\n",
+                "listener {} {}\nallow_anonymous true\npersistence false\nuser root\nset_tcp_nodelay true\n\
+                 max_queued_messages 0\n",
                 address.port(),
                 address.ip()
             ),
@@ -114,14 +116,18 @@ impl House {
         Ok(self.gateway.as_ref().ok_or("only the gateway is asked for this")?)
     }
 
-    /// Runs a command of the gateway's.
+    /// Runs a command of the gateway's that has something to say.
     pub(super) fn ask(&self, words: &[&str]) -> Result<Value> {
-        let mut command = Command::new(&self.binary);
-        let output = command.arg("--state-dir").arg(&self.state).args(words).arg("--json").output()?;
+        Ok(serde_json::from_slice(&self.tell(&[words, &["--json"]].concat())?)?)
+    }
+
+    /// Runs a command of the gateway's; what it prints.
+    pub(super) fn tell(&self, words: &[&str]) -> Result<Vec<u8>> {
+        let output = Command::new(&self.binary).arg("--state-dir").arg(&self.state).args(words).output()?;
         if !output.status.success() {
             return Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
-        Ok(serde_json::from_slice(&output.stdout)?)
+        Ok(output.stdout)
     }
 
     /// Pairs a device: its id and secret.
