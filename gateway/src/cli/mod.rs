@@ -275,7 +275,8 @@ pub struct ListenArgs {
     /// The device's secret.
     #[arg(long, value_name = "S", requires = "device")]
     pub secret: Option<String>,
-    /// Where the gateway listens for devices [default: what the running gateway says].
+    /// Where the gateway listens for devices, or a device's whole pairing URI, also for TLS by the gateway's
+    /// own authority [default: what the running gateway says].
     #[arg(long, value_name = "ADDR")]
     pub mqtt: Option<String>,
     /// Stop after this many pushes.

@@ -191,3 +191,30 @@ async fn commands_do_not_get_in_each_others_way() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listen_by_tls_trusts_the_authority_of_the_pairing_uri_and_no_other() {
+    let tls = "[transport.mqtt]\nhost = \"127.0.0.1\"\n[transport.mqtt.tls]\nlisten = \"127.0.0.1:0\"\n";
+    let gateway = Gateway::new().config(tls).start().await;
+    let device = gateway.cli(["device", "add", "terminal", "--json"]).await.json();
+    let uri = device["uri"].as_str().expect("a pairing URI").to_owned();
+    assert!(uri.starts_with("unifiedpush-mqtt://") && uri.contains("?ca=sha256:"), "{uri}");
+    let listen = |uri: &str| Terminal::start(gateway.command(["listen", "--count", "1", "--mqtt", uri]));
+    let mut terminal = listen(&uri);
+    let endpoint =
+        terminal.line("the endpoint", |line| line.strip_prefix("endpoint ").map(str::to_owned)).await;
+    gateway.post(&endpoint).ttl(60).body("by TLS").send().await.expect(201);
+    let push = terminal.line("the push", |line| line.starts_with("push ").then(|| line.to_owned())).await;
+    assert!(push.ends_with("by TLS"), "{push}");
+    assert_eq!(terminal.end().await, Some(0));
+    let (rest, pin) = uri.split_at(uri.len() - 64);
+    let other: String = pin.chars().rev().collect();
+    assert_eq!(listen(&format!("{rest}{other}")).end().await, Some(1), "another authority is not trusted");
+    let left = std::fs::read_dir(gateway.state_dir()).expect("its state");
+    let left: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().starts_with("listen-")
+            || name.to_string_lossy().ends_with(".json")),
+        "{left:?}"
+    );
+}

@@ -11,12 +11,72 @@ use crate::cli::CliError;
 /// The port of MQTT without TLS.
 const PORT: u16 = 1883;
 
+/// The SHA-256 of the certificate of a gateway's own authority.
+pub(super) type Pin = [u8; 32];
+
 /// A host and a port to connect to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Address {
     /// IPv6 in brackets.
     pub(super) host: String,
+    /// With TLS, by this authority only.
+    pub(super) pin: Option<Pin>,
     pub(super) port: u16,
+}
+
+/// What a pairing URI holds.
+#[derive(Eq, PartialEq)]
+pub(super) struct Pairing {
+    pub(super) address: Address,
+    pub(super) device: String,
+    pub(super) secret: String,
+}
+
+impl Pairing {
+    /// Reads `unifiedpush-mqtt://DEVICE:SECRET@HOST:PORT?ca=sha256:FINGERPRINT`, as `device add` prints it;
+    /// `None` when the text is no pairing URI. An error quotes nothing of it, because a secret is in it.
+    pub(super) fn read(text: &str) -> Option<Result<Self, CliError>> {
+        let (plain, rest) = match text.split_once("://")? {
+            ("unifiedpush-mqtt+plain", rest) => (true, rest),
+            ("unifiedpush-mqtt", rest) => (false, rest),
+            (_, _) => return None,
+        };
+        let refuse = |why: &str| Err(CliError::Usage(format!("--mqtt: the pairing URI {why}")));
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let Some(((device, secret), place)) =
+            rest.rsplit_once('@').and_then(|(login, place)| Some((login.split_once(':')?, place)))
+        else {
+            return Some(refuse("has no device and secret; copy all of what `device add` printed"));
+        };
+        let mut address = match place.parse::<Address>() {
+            Ok(address) => address,
+            Err(error) => return Some(Err(error)),
+        };
+        if !plain {
+            let Some(fingerprint) = query.split('&').find_map(|part| part.strip_prefix("ca=sha256:")) else {
+                return Some(refuse(
+                    "names no authority (ca=sha256:…), and `listen` trusts a gateway's own authority only; \
+                     use the address without TLS on the gateway's machine",
+                ));
+            };
+            address.pin = read_pin(fingerprint);
+            if address.pin.is_none() {
+                return Some(refuse("has a fingerprint that is not 64 hexadecimal digits"));
+            }
+        }
+        Some(Ok(Self { address, device: device.to_owned(), secret: secret.to_owned() }))
+    }
+}
+
+fn read_pin(text: &str) -> Option<Pin> {
+    let mut pin = [0; 32];
+    if text.len() != 2 * pin.len() || !text.is_ascii() {
+        return None;
+    }
+    for (at, byte) in pin.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(pin)
 }
 
 impl fmt::Display for Address {
@@ -36,7 +96,11 @@ impl FromStr for Address {
         };
         let rest = match text.split_once("://") {
             Some(("mqtt", rest)) => rest,
-            Some(_) => return refuse("is not plain MQTT, and `listen` speaks nothing else"),
+            Some(_) => {
+                return refuse(
+                    "is neither plain MQTT nor a pairing URI (unifiedpush-mqtt://…), and `listen` speaks nothing else",
+                );
+            }
             None => text,
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -60,7 +124,7 @@ impl FromStr for Address {
             }
             Err(_) => host.to_owned(),
         };
-        Ok(Self { host, port })
+        Ok(Self { host, pin: None, port })
     }
 }
 
@@ -90,6 +154,24 @@ mod tests {
             let error = text.parse::<Address>().unwrap_err();
             assert!(matches!(error, CliError::Usage(_)), "{text}");
             assert!(error.to_string().contains("write HOST:PORT"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_pairing_uri_holds_everything() {
+        let pin = "ab".repeat(32);
+        let read = |text: &str| Pairing::read(text).expect("a pairing URI");
+        let tls = read(&format!("unifiedpush-mqtt://dev:s3cret@[::1]:8883?ca=sha256:{pin}")).unwrap();
+        assert_eq!((tls.device.as_str(), tls.secret.as_str()), ("dev", "s3cret"));
+        assert_eq!((tls.address.to_string().as_str(), tls.address.pin), ("[::1]:8883", Some([0xab; 32])));
+        let plain = read("unifiedpush-mqtt+plain://dev:s3cret@pi.lan:1883").unwrap();
+        assert_eq!((plain.address.to_string().as_str(), plain.address.pin), ("pi.lan:1883", None));
+        assert!(Pairing::read("mqtt://dev:s3cret@pi.lan:1883").is_none());
+        for wrong in
+            ["dev:s3cret@pi.lan:8883", "pi.lan:8883?ca=sha256:ab", "dev:s3cret@pi.lan:8883?ca=sha256:ab"]
+        {
+            let error = read(&format!("unifiedpush-mqtt://{wrong}")).err().expect("refused").to_string();
+            assert!(error.contains("the pairing URI") && !error.contains("s3cret"), "{error}");
         }
     }
 }

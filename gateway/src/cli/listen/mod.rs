@@ -10,6 +10,7 @@ mod keys;
 mod push;
 mod session;
 mod show;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
-    address::Address,
+    address::{Address, Pairing},
     identity::Identity,
     session::{End, Session},
     show::Show,
@@ -63,29 +64,37 @@ pub(super) fn listen(args: &ListenArgs, config: &Config, out: &mut dyn Write) ->
     run(args, &config.state_dir, &ask, show, clock, &runtime, pin!(stop))
 }
 
-fn run(
+fn run<'a>(
     args: &ListenArgs,
-    state_dir: &Path,
+    state_dir: &'a Path,
     ask: Ask<'_>,
-    show: Show<'_>,
+    show: Show<'a>,
     clock: SharedClock,
     runtime: &tokio::runtime::Runtime,
     mut stop: Stop<'_>,
 ) -> Result<(), CliError> {
-    let address = match &args.mqtt {
-        Some(text) => text.parse()?,
-        None => address_of_running(ask)?,
+    let paired = args.mqtt.as_deref().and_then(Pairing::read).transpose()?;
+    let given = match (&args.device, &args.secret, &paired) {
+        (Some(device), Some(secret), _) => Some((device, secret)),
+        (_, _, Some(paired)) => Some((&paired.device, &paired.secret)),
+        (..) => None,
     };
-    let mut identity = match (&args.device, &args.secret) {
-        (Some(device), Some(secret)) => Identity::given(state_dir, device, secret)?,
-        (Some(_), None) | (None, Some(_) | None) => Identity::paired(state_dir, ask)?,
+    let mut identity = match given {
+        Some((device, secret)) => Identity::given(state_dir, device, secret)?,
+        None => Identity::paired(state_dir, ask)?,
     };
-    let mut session = Session::new(address, args.count, clock, show);
+    let is_given = given.is_some();
+    let address = match (paired, &args.mqtt) {
+        (Some(paired), _) => paired.address,
+        (None, Some(text)) => text.parse()?,
+        (None, None) => address_of_running(ask)?,
+    };
+    let mut session = Session::new(address, state_dir, args.count, clock, show);
     match runtime.block_on(session.run(&identity, stop.as_mut()))? {
         End::Done => return Ok(()),
         End::Refused => {}
     }
-    if args.device.is_some() {
+    if is_given {
         return Err(CliError::Failed(format!(
             "the gateway at {} refuses the device {}; compare --device and --secret with what `device add` printed",
             session.address(),

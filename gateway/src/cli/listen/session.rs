@@ -1,13 +1,16 @@
 //! The distributor's side of `UnifiedPush over MQTT`: connects, subscribes, registers, and
 //! acknowledges each push once it has been shown.
 
-use std::{collections::VecDeque, ops::RangeInclusive, time::Duration};
+use std::{collections::VecDeque, io, ops::RangeInclusive, path::Path, time::Duration};
 
-use rumqttc::v5::{
-    AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions,
-    mqttbytes::{
-        QoS,
-        v5::{ConnectProperties, ConnectReturnCode, Packet, PubAckReason, Publish, SubscribeReasonCode},
+use rumqttc::{
+    Transport,
+    v5::{
+        AsyncClient, ClientError, ConnectionError, Event, EventLoop, MqttOptions,
+        mqttbytes::{
+            QoS,
+            v5::{ConnectProperties, ConnectReturnCode, Packet, PubAckReason, Publish, SubscribeReasonCode},
+        },
     },
 };
 use serde::Deserialize;
@@ -16,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     Address, Identity, Show, Stop,
     push::{Properties, Push},
+    tls::{self, Bridge},
 };
 use crate::{cli::CliError, clock::SharedClock};
 
@@ -31,6 +35,8 @@ const REMEMBERED: usize = 4 * IN_FLIGHT as usize;
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Keep-alives that make sense, in seconds: pings that are no flood, up to what MQTT can say.
 const SANE_KEEP_ALIVE: RangeInclusive<i64> = 10..=65_535;
+/// How long connecting with TLS may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long to wait for the gateway to close a connection that we have ended.
@@ -73,6 +79,7 @@ pub(super) struct Session<'a> {
     pause: Duration,
     show: Show<'a>,
     shown: VecDeque<String>,
+    state_dir: &'a Path,
 }
 
 /// `inbox/endpoint`, `inbox/refused` and `inbox/unregistered`, as far as they matter.
@@ -84,7 +91,13 @@ struct Control {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(address: Address, count: Option<u64>, clock: SharedClock, show: Show<'a>) -> Self {
+    pub(super) fn new(
+        address: Address,
+        state_dir: &'a Path,
+        count: Option<u64>,
+        clock: SharedClock,
+        show: Show<'a>,
+    ) -> Self {
         Self {
             address,
             clock,
@@ -94,6 +107,7 @@ impl<'a> Session<'a> {
             pause: FIRST_PAUSE,
             show,
             shown: VecDeque::new(),
+            state_dir,
         }
     }
 
@@ -132,8 +146,17 @@ impl<'a> Session<'a> {
     /// One connection from CONNECT to its end. Nothing of it is carried over to the next, because
     /// an acknowledgement there could meet another message of the same number.
     async fn connection(&mut self, identity: &Identity, mut stop: Stop<'_>) -> Result<Lost, CliError> {
+        let bridge = tokio::select! {
+            biased;
+            () = stop.as_mut() => return Ok(Lost::End(End::Done)),
+            bridge = self.bridge() => match bridge? {
+                Ok(bridge) => bridge,
+                Err(error) => return Ok(Lost::Failed(error.to_string())),
+            },
+        };
+        let options = self.options(identity, bridge.as_ref());
         // Room for all acknowledgements, a subscription, a registration and a farewell.
-        let (client, mut events) = AsyncClient::new(self.options(identity), usize::from(IN_FLIGHT) + 3);
+        let (client, mut events) = AsyncClient::new(options, usize::from(IN_FLIGHT) + 3);
         let mut online = false;
         loop {
             let event = tokio::select! {
@@ -204,9 +227,30 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn options(&self, identity: &Identity) -> MqttOptions {
+    /// The way to a gateway with TLS. One that is not who it should be is no gateway to try again.
+    async fn bridge(&self) -> Result<io::Result<Option<Bridge>>, CliError> {
+        let Some(pin) = self.address.pin else { return Ok(Ok(None)) };
+        let connected = timeout(CONNECT_WITHIN, tls::connect(&self.address, pin)).await;
+        match connected.unwrap_or_else(|late| Err(late.into())) {
+            Ok(stream) => Ok(Bridge::open(self.state_dir, stream).map(Some)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(CliError::Failed(format!(
+                "whoever answers at {} is not the gateway of the pairing URI ({error}); nothing was sent to it",
+                self.address
+            ))),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn options(&self, identity: &Identity, bridge: Option<&Bridge>) -> MqttOptions {
         let device = identity.device();
-        let mut options = MqttOptions::new(device, &self.address.host, self.address.port);
+        let mut options = match bridge {
+            None => MqttOptions::new(device, &self.address.host, self.address.port),
+            Some(bridge) => {
+                let mut options = MqttOptions::new(device, bridge.path.to_string_lossy(), 1);
+                options.set_transport(Transport::Unix);
+                options
+            }
+        };
         let mut properties = ConnectProperties::new();
         properties.max_packet_size = Some(MAX_PACKET);
         properties.receive_maximum = Some(IN_FLIGHT);
