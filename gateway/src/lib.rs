@@ -22,6 +22,7 @@ pub mod transport;
 pub mod wake;
 
 pub mod console;
+pub mod doctor;
 pub mod simulate;
 pub mod system;
 

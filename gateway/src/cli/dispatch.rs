@@ -7,7 +7,7 @@ use std::{
 
 use clap::CommandFactory as _;
 
-use super::{Cli, CliError, Command, account, backup, check, listen, man, simulate};
+use super::{Cli, CliError, Command, account, backup, check, doctor, listen, man, simulate};
 use crate::{
     app,
     config::{Config, ConfigError, Overrides},
@@ -63,6 +63,13 @@ pub fn dispatch(
         Some(Command::Check) => {
             check::files(&config()?, &overrides)?;
             Ok(writeln!(out, "ok")?)
+        }
+        Some(Command::Doctor(args)) => {
+            let config = config().and_then(|config| {
+                check::files(&config, &overrides)?;
+                Ok(config)
+            });
+            doctor::doctor(args, config, overrides.config.as_deref(), out)
         }
         Some(Command::Man) => Ok(out.write_all(&man::page()?)?),
         Some(Command::Completions { shell }) => {

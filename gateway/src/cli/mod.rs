@@ -4,6 +4,7 @@ pub mod account;
 mod backup;
 mod check;
 mod dispatch;
+mod doctor;
 mod listen;
 mod man;
 mod simulate;
@@ -132,6 +133,12 @@ pub enum Command {
     Metrics,
     /// Check a configuration file and say what is wrong with it.
     Check,
+    /// Look at everything that a push needs to arrive, try one, and say what to do where it does not.
+    ///
+    /// Configuration, clock, disk, ports, certificates, public name, reverse proxy, and a push through the
+    /// public URL to a temporary device. Ends with 0 when there is no problem, 1 when there is one, and 78
+    /// when the configuration cannot be used.
+    Doctor(DoctorArgs),
     /// Print the manual page (roff).
     #[command(hide = true)]
     Man,
@@ -141,6 +148,17 @@ pub enum Command {
         /// For which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// `doctor`
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DoctorArgs {
+    /// Print JSON: {"problems","warnings","findings":[{"check","level","what","remedy"}]}.
+    #[arg(long)]
+    pub json: bool,
+    /// Leave a WebSocket idle for this long, to see whether the reverse proxy cuts it; 0: do not.
+    #[arg(long, value_name = "SECONDS", default_value_t = 65, value_parser = clap::value_parser!(u16).range(0..=3600))]
+    pub idle: u16,
 }
 
 /// `device …`

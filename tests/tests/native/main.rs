@@ -13,6 +13,7 @@ mod backup;
 mod cli;
 mod crash;
 mod delivery;
+mod doctor;
 mod faults;
 mod groups;
 mod hostile;
