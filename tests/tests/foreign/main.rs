@@ -7,6 +7,7 @@
 mod clock;
 mod firefox;
 mod mosquitto;
+mod proxies;
 mod senders;
 mod strace;
 mod wire;

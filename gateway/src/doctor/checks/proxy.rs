@@ -97,13 +97,13 @@ async fn idle(case: &Case, mut socket: WebSocketStream<Box<dyn Stream>>, device:
         Ok(()) => false,
         Err(_) => exchange(&mut socket, vec![0xc0, 0], 0xd0).await.is_ok(),
     };
-    let after = case.clock.moment().instant.saturating_duration_since(began).as_secs();
+    let after = case.clock.moment().instant.saturating_duration_since(began).as_secs_f64();
     if alive {
         return Finding::good(format!("a WebSocket that was idle for {seconds} s still lives"));
     }
     Finding::warning(
         format!(
-            "a WebSocket was cut after {after} s of silence: phones must wake their radio more often than that, which costs battery"
+            "a WebSocket was cut after {after:.0} s of silence: phones must wake their radio more often than that, which costs battery"
         ),
         "let the proxy wait for 30 minutes at least: nginx proxy_read_timeout 1h; HAProxy timeout tunnel 1h; Apache ProxyTimeout 3600",
     )
