@@ -115,11 +115,13 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         key: "public.listen",
     })?;
     let public = match config.home {
-        Some(address) => public.with_home(address).await.map_err(|error| RunError::Bind {
-            address,
-            error,
-            key: "home.listen",
-        })?,
+        Some(address) => {
+            let public = match passed.take("home") {
+                Some(socket) => public.with_home_from_std(socket),
+                None => public.with_home(address).await,
+            };
+            public.map_err(|error| RunError::Bind { address, error, key: "home.listen" })?
+        }
         None => public,
     };
     let sockets = mqtt::Passed {
@@ -138,9 +140,12 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
 
     let (http, home, mqtt) = (public.local_addr()?, public.home_addr()?, room.local_addr());
-    for (key, said, is) in
-        [("public.listen", config.public.listen, http), ("transport.mqtt.listen", config.mqtt.listen, mqtt)]
-    {
+    let said_and_is = [
+        ("public.listen", Some(config.public.listen), Some(http)),
+        ("transport.mqtt.listen", Some(config.mqtt.listen), Some(mqtt)),
+        ("home.listen", config.home, home),
+    ];
+    for (key, said, is) in said_and_is.into_iter().filter_map(|(key, said, is)| Some((key, said?, is?))) {
         if said.port() != 0 && said != is {
             tracing::warn!(key, %said, %is, "the service manager's socket unit decides where to listen; change it there");
         }

@@ -59,8 +59,14 @@ impl Builder {
     /// Holds its sockets, as a service manager does: they stay open while it does not run.
     #[must_use]
     pub fn held(mut self) -> Self {
-        let listen = || TcpListener::bind(any_port()).expect("a free port on loopback");
-        self.held = Some(Held { mqtt: listen(), public: listen() });
+        self.held = Some(Held::of(["mqtt", "public"]));
+        self
+    }
+
+    /// The same with every listener there can be; the configuration has to ask for those.
+    #[must_use]
+    pub fn held_all(mut self) -> Self {
+        self.held = Some(Held::of(["mqtt", "public", "home", "mqtts"]));
         self
     }
 
@@ -99,24 +105,27 @@ impl Builder {
     }
 }
 
-/// Sockets that outlive the process.
+/// Sockets that outlive the process, by name.
 #[derive(Debug)]
-struct Held {
-    mqtt: TcpListener,
-    public: TcpListener,
-}
+struct Held(Vec<(&'static str, TcpListener)>);
 
 impl Held {
+    fn of<const N: usize>(names: [&'static str; N]) -> Self {
+        let listen = |name| (name, TcpListener::bind(any_port()).expect("a free port on loopback"));
+        Self(names.into_iter().map(listen).collect())
+    }
+
     /// Passes them as sd_listen_fds(3) says, from descriptor 3 on.
     fn pass(&self, command: &mut Command) {
-        let map = |socket: &TcpListener, child_fd| {
+        let map = |((_, socket), child_fd): (&(&str, TcpListener), i32)| {
             let parent_fd = socket.try_clone().expect("a socket can be cloned").into();
             FdMapping { parent_fd, child_fd }
         };
-        let mappings = vec![map(&self.mqtt, 3), map(&self.public, 4)];
+        let mappings = self.0.iter().zip(3..).map(map).collect();
         command.as_std_mut().fd_mappings(mappings).expect("each has a number of its own");
+        let names: Vec<_> = self.0.iter().map(|(name, _)| *name).collect();
         // LISTEN_PID would be the child's, which nobody knows yet.
-        command.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "mqtt:public");
+        command.env("LISTEN_FDS", names.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
     }
 }
 

@@ -85,6 +85,16 @@ impl Public {
         Ok(self)
     }
 
+    /// Takes over a socket that listens already as the one for the owner's own network.
+    ///
+    /// # Errors
+    /// Whatever the system says when the socket is made non-blocking.
+    pub fn with_home_from_std(mut self, listener: std::net::TcpListener) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        self.home = Some(TcpListener::from_std(listener)?);
+        Ok(self)
+    }
+
     /// Where it listens for the owner's own network, if it does.
     ///
     /// # Errors

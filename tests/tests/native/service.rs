@@ -18,7 +18,11 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
-use tokio::{net::UnixDatagram, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UnixDatagram},
+    task::JoinSet,
+};
 
 use crate::{absent, bodies_until, push};
 
@@ -70,6 +74,36 @@ async fn a_restart_under_load_refuses_no_connection_and_loses_nothing() {
     let received = bodies_until(&mut phone, "fence").await;
     let lost: Vec<_> = accepted.iter().filter(|body| !received.contains(body)).collect();
     assert!(lost.is_empty(), "{} of {} were lost: {lost:?}", lost.len(), accepted.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_listener_can_be_held_and_refuses_nobody_while_the_gateway_is_away() {
+    let config = "[home]\nlisten = \"127.0.0.1:0\"\n[transport.mqtt.tls]\nlisten = \"127.0.0.1:0\"\n";
+    let mut gateway = Gateway::new().config(config).held_all().start().await;
+    let (home, mqtts) = (gateway.home.expect("it listens at home"), gateway.mqtts.expect("and with TLS"));
+    assert!(!gateway.log().contains("no setting asks for"), "every socket has its listener");
+    assert_eq!(gateway.terminate().await.code(), Some(0));
+
+    let mut waiting = Vec::new();
+    for address in [home, mqtts, gateway.mqtt, gateway.public] {
+        waiting.push(TcpStream::connect(address).await.expect("the socket is held open"));
+    }
+    for place in [0, 3] {
+        let asked = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        waiting[place].write_all(asked).await.expect("it is queued");
+    }
+    gateway.start_again().await;
+    assert_eq!((gateway.home, gateway.mqtts), (Some(home), Some(mqtts)));
+    for place in [0, 3] {
+        let mut answer = String::new();
+        within("the answer", waiting[place].read_to_string(&mut answer)).await.expect("not reset");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    // A wrong first packet is answered by the end of the connection, which somebody has to be there for.
+    for place in [1, 2] {
+        waiting[place].write_all(&[0xff; 64]).await.expect("it is open");
+        let _ = within("somebody hangs up", waiting[place].read(&mut [0; 64])).await;
+    }
 }
 
 /// A thread of the gateway that does not run, until it is let go.
