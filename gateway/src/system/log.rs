@@ -9,11 +9,12 @@ use std::{
 use log::kv;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter, Layer, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer, filter::filter_fn, layer::Context, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// The router logs each connection with its span; what the owner asks for stands behind it and wins.
@@ -35,17 +36,24 @@ pub fn start_log(filter: &str) -> Result<(), String> {
             let journal = Journal(journal.with_syslog_identifier("unifiedpush-gateway".into()));
             return tracing_subscriber::registry()
                 .with(parsed)
+                .with(filter_fn(worth_its_cost))
                 .with(journal)
                 .try_init()
                 .map_err(|error| error.to_string());
         }
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(parsed)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+    tracing_subscriber::registry()
+        .with(parsed)
+        .with(filter_fn(worth_its_cost))
+        .with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()))
         .try_init()
         .map_err(|error| error.to_string())
+}
+
+/// The router opens spans of level error around every packet, so that no filter by level keeps them from
+/// being written out in text, whether anything is logged within or not. Its events pass.
+fn worth_its_cost(metadata: &Metadata<'_>) -> bool {
+    !(metadata.is_span() && metadata.target().starts_with("rumqttd"))
 }
 
 /// Hands events to the journal with their fields, which `tracing`'s own way to `log` makes text of.
@@ -103,5 +111,22 @@ fn level(level: Level) -> log::Level {
         Level::INFO => log::Level::Info,
         Level::DEBUG => log::Level::Debug,
         Level::TRACE => log::Level::Trace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_may_speak_but_not_wrap_every_packet_in_a_span() {
+        let subscriber = tracing_subscriber::registry()
+            .with(EnvFilter::from_str(&format!("{QUIET},info")).expect("a filter"))
+            .with(filter_fn(worth_its_cost));
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(tracing::error_span!(target: "rumqttd::router::routing", "publish").is_disabled());
+            assert!(!tracing::error_span!(target: "unifiedpush_gateway", "ours").is_disabled());
+            assert!(tracing::enabled!(target: "rumqttd::router::routing", Level::WARN));
+        });
     }
 }
