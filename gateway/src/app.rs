@@ -262,6 +262,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     let mut hangup = system::Hangup::catch()?;
     say(&ready)?;
     system::notify(ServiceState::Ready);
+    let announcement = home.filter(|_| config.announce).and_then(|home| announce(home, mqtt));
     let watching = system::Watchdog::from_env().map(|watchdog| tokio::spawn(watchdog.feed(vitals)));
     tracing::info!("{ready}");
 
@@ -275,6 +276,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     };
     tracing::info!("stopping");
     system::notify(ServiceState::Stopping);
+    drop(announcement);
     // In the order data flows, so that each room finds the next one still there.
     let _ = stop.send(true);
     // The time that draining may take is the service manager's to watch.
@@ -302,6 +304,18 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         Ok(outcome) => Ok(outcome?),
         Err(panic) => Err(io::Error::other(format!("the MQTT room ended: {panic}")).into()),
     }
+}
+
+/// Tells the owner's network where the gateway is. A network that cannot be told is no reason not to run.
+fn announce(home: SocketAddr, mqtt: SocketAddr) -> Option<system::Announcement> {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    // By mDNS only the first label is ours.
+    let host = host.as_deref().and_then(|name| name.split('.').next()).filter(|name| !name.is_empty());
+    let services = [("_unifiedpush._tcp", home), ("_mqtt._tcp", mqtt)];
+    system::Announcement::begin(host.unwrap_or("unifiedpush-gateway"), &services).unwrap_or_else(|error| {
+        tracing::warn!(%error, "devices have to be told the address");
+        None
+    })
 }
 
 /// What the planner goes by: the configuration, and what was chosen for each device.

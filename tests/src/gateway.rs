@@ -30,6 +30,7 @@ pub struct Builder {
     config: Option<String>,
     env: Vec<(String, String)>,
     held: Option<Held>,
+    mqtt: Option<SocketAddr>,
     state_dir: Option<PathBuf>,
     wrapper: Vec<String>,
 }
@@ -70,6 +71,13 @@ impl Builder {
         self
     }
 
+    /// Listens here for devices, instead of at a free port of the loopback.
+    #[must_use]
+    pub fn mqtt_at(mut self, address: &str) -> Self {
+        self.mqtt = Some(address.parse().expect("an address with a port"));
+        self
+    }
+
     /// Keeps its state below this directory.
     #[must_use]
     pub fn state_in(mut self, directory: &Path) -> Self {
@@ -93,8 +101,9 @@ impl Builder {
 
     /// Starts it and waits until it is ready.
     pub async fn start(self) -> Gateway {
+        let at = self.mqtt.unwrap_or_else(any_port);
         let setting = Setting::new(self);
-        let (child, Ready { home, mqtt, mqtts, public }) = setting.spawn(any_port(), any_port()).await;
+        let (child, Ready { home, mqtt, mqtts, public }) = setting.spawn(any_port(), at).await;
         Gateway { child: Some(child), home, mqtt, mqtts, public, setting }
     }
 
@@ -289,6 +298,7 @@ impl Gateway {
             config: None,
             env: Vec::new(),
             held: None,
+            mqtt: None,
             state_dir: None,
             wrapper: Vec::new(),
         }

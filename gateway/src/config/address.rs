@@ -92,3 +92,8 @@ pub(super) fn is_private(address: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
+
+/// Whether it is an address of one network of the owner, with others in it.
+pub(super) fn is_lan(address: IpAddr) -> bool {
+    is_private(address) && !address.to_canonical().is_loopback()
+}

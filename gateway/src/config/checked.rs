@@ -11,6 +11,8 @@ use ipnet::IpNet;
 pub struct Config {
     /// How much one registration may get.
     pub limits: LimitsConfig,
+    /// Whether the home listener is announced by mDNS.
+    pub announce: bool,
     /// The Autopush room.
     pub autopush: AutopushConfig,
     /// The HTTP listener for the owner's own network, if any.

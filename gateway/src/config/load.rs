@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{AutopushConfig, Config, ConfigError, Overrides, check::Checker, raw::RawConfig, source::Source};
+use super::{
+    AutopushConfig, Config, ConfigError, Overrides, address, check::Checker, raw::RawConfig, source::Source,
+};
 
 /// The directory that is ours among other programs' state.
 const NAME: &str = "unifiedpush-gateway";
@@ -44,10 +46,14 @@ fn assemble(
     let log = checker.log(raw.log.as_deref())?;
     let state_dir = state_dir(checker, raw.state_dir.as_deref(), env)?;
     let mqtt = checker.mqtt(&raw.transport.mqtt, &public, &state_dir)?;
+    let home = raw.home.as_ref().map(|raw| checker.home(raw, public.listen)).transpose()?;
+    let said = raw.home.as_ref().and_then(|raw| raw.announce);
     Ok(Config {
+        // Every address, or a public one, is for more than the home: there it has to be asked for.
+        announce: home.is_some_and(|home| said.unwrap_or_else(|| address::is_lan(home.ip()))),
         limits: checker.limits(&raw.limits)?,
         autopush: AutopushConfig { enabled: raw.transport.autopush.enabled.unwrap_or(true) },
-        home: raw.home.as_ref().map(|raw| checker.home(raw, public.listen)).transpose()?,
+        home,
         log,
         mqtt,
         open_broker: checker.open_broker()?,

@@ -30,6 +30,7 @@ pub(super) struct RawConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHome {
     pub(super) allow_public: Option<bool>,
+    pub(super) announce: Option<bool>,
     pub(super) listen: Option<String>,
 }
 

@@ -52,6 +52,18 @@ fn without_a_file_the_defaults_suit_a_trial_on_one_machine() {
 }
 
 #[test]
+fn only_one_address_of_a_lan_is_announced_without_being_asked() {
+    let announced = |text: &str| load(text).unwrap().announce;
+    assert!(!defaults().announce);
+    assert!(announced("[home]\nlisten = \"192.168.1.10:8081\"\n"));
+    assert!(announced("[home]\nlisten = \"100.64.0.10:8081\"\n"));
+    assert!(!announced("[home]\nlisten = \"127.0.0.1:8081\"\n"));
+    assert!(!announced("[home]\nlisten = \"[::]:8081\"\nallow_public = true\n"));
+    assert!(announced("[home]\nlisten = \"[::]:8081\"\nallow_public = true\nannounce = true\n"));
+    assert!(!announced("[home]\nlisten = \"192.168.1.10:8081\"\nannounce = false\n"));
+}
+
+#[test]
 fn an_empty_file_means_the_defaults() {
     assert_eq!(load("").unwrap(), defaults());
     assert_eq!(load("[public]\n[transport.mqtt]\n").unwrap(), defaults());
@@ -380,6 +392,8 @@ fn every_default_in_the_example_is_the_codes() {
     let mut shown = load(&uncommented()).unwrap();
     // These five have no default that a file could hold; the example shows what one may look like.
     assert_eq!(shown.home.take().map(|home| home.port()), Some(8081));
+    // It goes with that one.
+    assert!(std::mem::take(&mut shown.announce));
     assert_eq!(shown.public.url.take().as_deref(), Some("https://push.example.org"));
     assert_eq!(shown.mqtt.host.take().as_deref(), Some("push.example.org"));
     assert_eq!(shown.mqtt.tls.take().map(|tls| tls.listen.port()), Some(8883));

@@ -1,10 +1,12 @@
-//! The machine around the process: its log, its service manager, its signals.
+//! The machine around the process: its log, its service manager, its signals, its neighbours.
 
+mod announce;
 mod log;
 mod notify;
 mod sockets;
 mod watchdog;
 
+pub use announce::{AnnounceError, Announcement};
 pub use log::start_log;
 pub use notify::{ServiceState, notify};
 pub use sockets::{Sockets, SocketsError};

@@ -17,6 +17,7 @@ use crate::{
 
 fn config(state_dir: &Path) -> Config {
     Config {
+        announce: false,
         limits: crate::config::LimitsConfig::default(),
         autopush: AutopushConfig { enabled: true },
         home: None,
