@@ -49,3 +49,31 @@ unpack() {
         install "$@" >&2
     for deb in "$home"/cache/archives/*.deb; do dpkg -x "$deb" "$dir"; done
 }
+
+# fetch_ntfy PEERS: the newest ntfy in Debian that runs here, as PEERS/ntfy/usr/bin/ntfy. Its package needs only
+# libc and libsqlite3, but a newer suite may one day be built against a libc that is newer than this machine's.
+# Not with `unpack`: the libraries that a newer suite would bring along are not wanted.
+fetch_ntfy() {
+    local peers=$1 suite home
+    [ -x "$peers/ntfy/usr/bin/ntfy" ] && return
+    mkdir -p "$peers"
+    peers=$(cd "$peers" && pwd)
+    home=$peers/apt/ntfy
+    for suite in sid forky trixie; do
+        printf 'looking for ntfy in Debian %s\n' "$suite" >&2
+        prepare_sources "$home" "$suite" || continue
+        rm -rf "$peers/ntfy" "$peers/ntfy.new" "$home/deb"
+        mkdir -p "$home/deb"
+        (cd "$home/deb" && private_apt apt-get "$home" download ntfy >&2) || continue
+        dpkg -x "$home"/deb/ntfy_*.deb "$peers/ntfy.new"
+        if "$peers/ntfy.new/usr/bin/ntfy" --help >/dev/null 2>&1; then
+            mv "$peers/ntfy.new" "$peers/ntfy"
+            rm -rf "$home"
+            return
+        fi
+        printf 'ntfy from Debian %s does not run here\n' "$suite" >&2
+        rm -rf "$peers/ntfy.new"
+    done
+    printf 'no suite of %s has an ntfy that runs on this machine (libsqlite3-0 must be installed)\n' "$mirror" >&2
+    return 69
+}

@@ -101,6 +101,13 @@ impl Foreign {
         found.or_else(|| skip(test, name))
     }
 
+    /// The ntfy that `tests/run` and `tests/compare` fetch from a newer suite of Debian.
+    #[must_use]
+    pub fn ntfy(test: &str) -> Option<PathBuf> {
+        let path = target_dir().join("peers/ntfy/usr/bin/ntfy");
+        if path.is_file() { Some(path) } else { skip(test, "ntfy") }
+    }
+
     /// The Python that has pywebpush, installed by `tests/run`.
     #[must_use]
     pub fn python(test: &str) -> Option<PathBuf> {

@@ -363,7 +363,7 @@ impl Gateway {
     /// Any request; `url` may be a path on the public listener.
     #[must_use]
     pub fn request(&self, method: &str, url: &str) -> Request {
-        Request::new(self.public, method, url)
+        Request::to(self.public, method, url)
     }
 
     /// Stops it in order and starts it again on the same ports.

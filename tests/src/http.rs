@@ -20,7 +20,9 @@ pub struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(address: SocketAddr, method: &str, url: &str) -> Self {
+    /// A request to any server; `url` may be a path.
+    #[must_use]
+    pub fn to(address: SocketAddr, method: &str, url: &str) -> Self {
         Self {
             address,
             body: Vec::new(),
@@ -142,7 +144,10 @@ impl Response {
             })
             .collect();
         let headers = headers.ok_or(complaint("a header without a colon"))?;
-        let response = Self { body, headers, request: String::new(), status };
+        let mut response = Self { body, headers, request: String::new(), status };
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = joined(&response.body).ok_or(complaint("malformed chunks"))?;
+        }
         if let Some(length) = response.header("content-length") {
             let expected: usize = length.parse().map_err(|_| complaint("no number in Content-Length"))?;
             if response.body.len() != expected {
@@ -208,6 +213,21 @@ impl Response {
     }
 }
 
+/// What chunks carry (RFC 9112 §7.1), without extensions and trailers.
+fn joined(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).ok()?, 16).ok()?;
+        let chunk = chunks.get(end + 2..)?;
+        body.extend_from_slice(chunk.get(..size)?);
+        chunks = chunk.get(size..)?.strip_prefix(b"\r\n")?;
+        if size == 0 {
+            return chunks.is_empty().then_some(body);
+        }
+    }
+}
+
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} gave {} {:?}", self.request, self.status, self.headers)?;
@@ -228,6 +248,14 @@ mod tests {
             (201, Some("5"), &b"ok"[..])
         );
         assert!(Response::parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok").is_err());
+    }
+
+    #[test]
+    fn chunks_are_joined() {
+        assert_eq!(joined(b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n").as_deref(), Some(&b"abc"[..]));
+        for wrong in [&b"2\r\nab\r\n"[..], b"3\r\nab\r\n0\r\n\r\n", b"x\r\n\r\n", b"0\r\n\r\nmore"] {
+            assert_eq!(joined(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

@@ -43,6 +43,7 @@ struct Published {
     email: Option<String>,
     #[serde(default)]
     markdown: bool,
+    #[serde(default)]
     topic: String,
     #[serde(flatten)]
     content: Content,

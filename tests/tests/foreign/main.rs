@@ -8,6 +8,7 @@ mod announce;
 mod clock;
 mod firefox;
 mod mosquitto;
+mod ntfy;
 mod proxies;
 mod senders;
 mod strace;

@@ -241,6 +241,7 @@ async fn line_10_pages_may_ask_and_errors_are_ntfys() {
     assert_eq!(body(&health), json!({"healthy": true}));
     let config = body(&gateway.request("GET", "/v1/config").send().await.expect(200));
     assert_eq!(config["enable_signup"], false);
+    assert!(config["disallowed_topics"].as_array().unwrap().contains(&json!("wpush")), "{config}");
     // A page in a browser at home may be anybody's.
     let page = gateway.request("GET", &format!("/{TOPIC}/json?poll=1")).header("Origin", "https://a.example");
     fails(page.send().await, 40301);
@@ -249,7 +250,7 @@ async fn line_10_pages_may_ask_and_errors_are_ntfys() {
         ("GET", "/a,docs/json", 40010),
         ("POST", "/%20", 40009),
         ("POST", "/alerts", 40301),
-        ("POST", "/", 40017),
+        ("POST", "/", 40024),
         ("GET", "/up!/json", 40009),
     ] {
         fails(gateway.request(method, path).send().await, code);

@@ -31,7 +31,7 @@ pub enum Failure {
     /// 40016
     #[error("a WebSocket is wanted here: send Connection: Upgrade and Upgrade: websocket")]
     NotWebSocket,
-    /// 40017
+    /// 40024
     #[error("the message is not valid JSON with a topic, as publishing to / wants it")]
     Json,
     /// 40018
@@ -93,7 +93,7 @@ impl Failure {
             Self::TopicInvalid => 40009,
             Self::TopicReserved => 40010,
             Self::NotWebSocket => 40016,
-            Self::Json => 40017,
+            Self::Json => 40024,
             Self::Actions => 40018,
             Self::Unauthorized => 40101,
             Self::Forbidden => 40301,

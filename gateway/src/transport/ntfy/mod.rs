@@ -48,7 +48,7 @@ use self::{
     config::SAID_MAX,
     feed::Feed,
     hub::{Hub, Listener},
-    path::{Form, Subscribe},
+    path::{Form, RESERVED, Subscribe},
     since::Since,
     wire::Ids,
 };
@@ -343,7 +343,10 @@ fn config(script: bool) -> Response<web::Body> {
     let config = json!({
         "base_url": "", "app_root": "/", "enable_login": true, "require_login": false, "enable_signup": false,
         "enable_payments": false, "enable_calls": false, "enable_emails": false, "enable_reservations": false,
-        "enable_web_push": false, "billing_contact": "", "web_push_public_key": "", "disallowed_topics": [],
+        "enable_reset_password": false, "enable_web_push": false, "billing_contact": "",
+        "web_push_public_key": "", "disallowed_topics": RESERVED,
+        // By another one, the web app would know that it has to load itself anew: this never changes.
+        "config_hash": "1",
     });
     if !script {
         return answer_json(StatusCode::OK, &config);

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Uri};
 use super::{Failure, config::TOPICS_MAX};
 
 /// First segments that are no topics: ntfy's reserved words, and this gateway's own paths.
-const RESERVED: [&str; 18] = [
+pub(super) const RESERVED: [&str; 18] = [
     "docs",
     "static",
     "file",
