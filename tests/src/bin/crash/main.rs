@@ -28,6 +28,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use clap::{Parser, ValueEnum};
@@ -52,6 +53,9 @@ struct Args {
     /// How many gateways, each with a disk and a log of its own, share the cycles.
     #[arg(long, default_value_t = 1)]
     jobs: u64,
+    /// After how many minutes to begin no more cycles; what was reached is reported, and is no failure.
+    #[arg(long)]
+    minutes: Option<u64>,
     /// What is lost besides the process.
     #[arg(long, value_enum, default_value_t = Mode::Kill)]
     mode: Mode,
@@ -84,12 +88,13 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    let end = args.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let sum = Mutex::new((Totals::default(), None));
     std::thread::scope(|scope| {
         for (job, world) in (0..).zip(worlds) {
             let share = args.cycles / jobs + u64::from(job < args.cycles % jobs);
             let (sum, name) = (&sum, &name);
-            scope.spawn(move || run(world, share, name, sum));
+            scope.spawn(move || run(world, share, end, name, sum));
         }
     });
     let (totals, controls) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -103,13 +108,26 @@ fn main() -> ExitCode {
         }
     }
     // A thread that has panicked has not done its share.
-    let complete = totals.cycles == args.cycles;
+    let late = end.is_some_and(|end| Instant::now() >= end);
+    if late && totals.cycles < args.cycles {
+        println!("SHORT: the time was up after {} of {} cycles", totals.cycles, args.cycles);
+    }
+    let complete = totals.cycles == args.cycles || late;
     if totals.is_clean() && complete && fit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A share of the cycles, in a world of its own.
-fn run(mut world: World, cycles: u64, name: &str, sum: &Mutex<(Totals, Option<Verdict>)>) {
+fn run(
+    mut world: World,
+    cycles: u64,
+    end: Option<Instant>,
+    name: &str,
+    sum: &Mutex<(Totals, Option<Verdict>)>,
+) {
     for cycle in 1..=cycles {
+        if end.is_some_and(|end| Instant::now() >= end) {
+            break;
+        }
         world.cycle(cycle);
         if cycle % 10 == 0 {
             println!("{}", world.totals().line(name));
