@@ -14,7 +14,7 @@ use super::{
     raw::{RawHome, RawLimits, RawMqtt, RawNtfy, RawPublic, RawTls, RawWeb, Whole},
     source::Source,
 };
-use crate::model::{Bound, Bounds};
+use crate::model::{Bound, Bounds, WhenFull};
 
 /// Where in the state directory the gateway's own certificate authority is kept.
 const OWN_CERTIFICATE: &str = "tls";
@@ -89,6 +89,17 @@ impl Checker<'_> {
     /// `[limits]`
     pub(super) fn limits(&self, raw: &RawLimits) -> Result<LimitsConfig, ConfigError> {
         let default = LimitsConfig::default();
+        let when_full = match raw.when_full.as_deref() {
+            None => WhenFull::default(),
+            Some("expire-oldest") => WhenFull::ExpireOldest,
+            Some("refuse") => WhenFull::Refuse,
+            Some(other) => {
+                return Err(self.error(
+                    "limits.when_full",
+                    &format!("`{other}`; write expire-oldest (the oldest of the same endpoint expire early) or refuse (429)"),
+                ));
+            }
+        };
         Ok(LimitsConfig {
             burst: self.within("limits.burst", raw.burst, 1, u16::MAX, default.burst)?,
             per_second: self.within("limits.per_second", raw.per_second, 0, u16::MAX, default.per_second)?,
@@ -103,6 +114,7 @@ impl Checker<'_> {
                     ("limits.waiting_mb_per_registration", raw.waiting_mb_per_registration),
                     default.waiting.registration,
                 )?,
+                when_full,
             },
         })
     }

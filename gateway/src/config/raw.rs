@@ -44,6 +44,7 @@ pub(super) struct RawLimits {
     pub(super) waiting_mb_per_registration: Option<Whole>,
     pub(super) waiting_per_device: Option<Whole>,
     pub(super) waiting_per_registration: Option<Whole>,
+    pub(super) when_full: Option<String>,
 }
 
 /// `[wake]`

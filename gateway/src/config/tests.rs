@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Certificate, Config, ConfigError, MissingTtl, Overrides, address};
 
-use crate::model::{Budgets, Profile};
+use crate::model::{Budgets, Profile, WhenFull};
 
 const EXAMPLE: &str = include_str!("../../unifiedpush-gateway.example.toml");
 
@@ -80,6 +80,8 @@ fn everything_can_be_said() {
         url = "HTTPS://Push.Example.org:443/"
         missing_ttl = "refuse"
         max_connections = 7
+        [limits]
+        when_full = "refuse"
         [wake]
         profile = "saver"
         quiet_hours = "22:00-07:00"
@@ -110,6 +112,7 @@ fn everything_can_be_said() {
     assert_eq!(config.public.listen.to_string(), "[::1]:80");
     assert_eq!(config.public.url.as_deref(), Some("https://push.example.org"));
     assert_eq!(config.public.missing_ttl, MissingTtl::Refuse);
+    assert_eq!(config.limits.waiting.when_full, WhenFull::Refuse);
     assert_eq!(config.public.max_connections, 7);
     assert_eq!(config.mqtt.host.as_deref(), Some("push.example.org"));
     assert_eq!(config.mqtt.max_connections, 65_535);
@@ -217,6 +220,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "[public]\nmissing_ttl = 'never'",
         "gateway.toml:2: public.missing_ttl: `never`",
         "\"one-day\" or \"refuse\"",
+    ),
+    (
+        "[limits]\nwhen_full = 'drop'",
+        "gateway.toml:2: limits.when_full: `drop`",
+        "expire-oldest (the oldest of the same endpoint expire early) or refuse (429)",
     ),
     ("[public]\nmax_connections = 0", "gateway.toml:2: public.max_connections: 0", "1 to 65535"),
     ("[public]\nmax_connections = -1", "gateway.toml:2: public.max_connections: -1", "1 to 65535"),

@@ -2,7 +2,7 @@
 
 use super::{DeviceRow, DeviceShown, GroupRow, Pairing, RegistrationRow, Reply, Request, Status, metrics};
 use crate::{
-    model::{AppToken, DeviceId, Group, Malformed, QuietChoice, VapidKey},
+    model::{AppToken, DeviceId, Group, Malformed, QuietChoice, VapidKey, Waiting},
     registry::{self, Refusal, Registry},
     transport::{RegisterRequest, RegisteredAs},
 };
@@ -80,15 +80,21 @@ async fn attempt(registry: &Registry, status: Option<&Status>, request: Request)
                 registry.tally(device.id).map(|tally| (device.id, tally))
             };
             let tallies: Vec<_> = registry.devices().into_iter().filter_map(tally).collect();
-            Reply::Metrics { text: metrics(&tallies) }
+            let registrations = registry.registrations();
+            let waiting: Vec<_> = registrations
+                .iter()
+                .map(|each| (&each.registration, registry.waiting(each.registration.id)))
+                .collect();
+            Reply::Metrics { text: metrics(&tallies, &waiting) }
         }
         Request::RegistrationAdd { app, device, vapid } => {
             let device = device_id(&device)?;
             let request = registration(app, vapid)?;
-            Reply::Registered(registry.register(device, request).await?.into())
+            Reply::Registered(row(registry, registry.register(device, request).await?))
         }
         Request::RegistrationList => {
-            let registrations = registry.registrations().into_iter().map(RegistrationRow::from).collect();
+            let registrations =
+                registry.registrations().into_iter().map(|each| row(registry, each)).collect();
             Reply::Registrations { registrations }
         }
         Request::RegistrationRemove { endpoint } => {
@@ -171,18 +177,19 @@ impl From<registry::Pairing> for Pairing {
     }
 }
 
-impl From<RegisteredAs> for RegistrationRow {
-    fn from(registered: RegisteredAs) -> Self {
-        let RegisteredAs { endpoint, registration } = registered;
-        Self {
-            app: registration.app.into(),
-            channel: registration.id.to_string(),
-            created: registration.created.as_secs(),
-            device: registration.device.to_string(),
-            endpoint,
-            token: registration.token.to_string(),
-            vapid: registration.vapid.map(|key| key.to_string()),
-        }
+fn row(registry: &Registry, registered: RegisteredAs) -> RegistrationRow {
+    let RegisteredAs { endpoint, registration } = registered;
+    let Waiting { crowded_out, messages, .. } = registry.waiting(registration.id);
+    RegistrationRow {
+        app: registration.app.into(),
+        channel: registration.id.to_string(),
+        created: registration.created.as_secs(),
+        crowded_out,
+        device: registration.device.to_string(),
+        endpoint,
+        token: registration.token.to_string(),
+        vapid: registration.vapid.map(|key| key.to_string()),
+        waiting: messages.into(),
     }
 }
 

@@ -219,6 +219,9 @@ pub struct RegistrationRow {
     pub channel: String,
     /// When it was made, seconds since 1970.
     pub created: u64,
+    /// Messages that have expired early since the start, because too many waited.
+    #[serde(default)]
+    pub crowded_out: u64,
     /// Whose it is: a device's, or a group's.
     pub device: String,
     /// The endpoint's URL.
@@ -227,6 +230,9 @@ pub struct RegistrationRow {
     pub token: String,
     /// The application server that alone may push.
     pub vapid: Option<String>,
+    /// Messages that wait.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// Where the gateway listens: the ready line's content.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Day, Device, DeviceId, Spread, Tally, Urgency},
+    model::{Day, Device, DeviceId, Registration, Spread, Tally, Urgency, Waiting},
     registry::Registry,
 };
 
@@ -20,6 +20,9 @@ pub struct DeviceShown {
     pub name: String,
     /// The profile that was chosen for it; the configuration's otherwise.
     pub profile: Option<String>,
+    /// Messages that have expired early since the start, because too many waited for their registrations.
+    #[serde(default)]
+    pub crowded_out: u64,
     /// The days on which it was there, the latest first: today and 30 before it.
     pub days: Vec<DayRow>,
     /// How long messages waited, by urgency, since it was paired.
@@ -30,6 +33,9 @@ pub struct DeviceShown {
     pub missed: u32,
     /// What its networks bear, the latest first.
     pub networks: Vec<NetworkRow>,
+    /// Messages that wait for its registrations.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// Wakes of a day by cause.
@@ -86,15 +92,25 @@ impl DeviceShown {
             settled: learnt.settled,
         };
         let chosen = registry.preferences(device.id).unwrap_or_default();
+        let (mut crowded_out, mut waiting) = (0, 0);
+        for registered in registry.registrations() {
+            if registered.registration.device == device.id {
+                let each = registry.waiting(registered.registration.id);
+                crowded_out += each.crowded_out;
+                waiting += u64::from(each.messages);
+            }
+        }
         Self {
             device: device.id.to_string(),
             name: device.name.to_string(),
             profile: chosen.profile.map(|profile| profile.to_string()),
+            crowded_out,
             days: tally.days().iter().map(DayRow::from).collect(),
             delay_ms: URGENCIES.map(|of| (of.to_string(), DelayRow::from(tally.delay(of)))).into(),
             messages: messages(tally).map(|(phase, count)| (phase.to_owned(), count)).into(),
             missed: tally.missed,
             networks: habit.networks().map(network).collect(),
+            waiting,
         }
     }
 }
@@ -119,9 +135,9 @@ fn messages(tally: &Tally) -> [(&'static str, u32); 5] {
     [("accepted", accepted), ("sent", sent), ("acked", acked), ("expired", expired), ("replaced", replaced)]
 }
 
-/// OpenMetrics text of all devices.
+/// OpenMetrics text of all devices and registrations.
 #[must_use]
-pub fn metrics(tallies: &[(DeviceId, Tally)]) -> String {
+pub fn metrics(tallies: &[(DeviceId, Tally)], waiting: &[(&Registration, Waiting)]) -> String {
     let mut text = String::new();
     let mut family = |name: &str, kind: &str, help: &str, rows: &mut dyn Iterator<Item = (String, f64)>| {
         // Writing to a String cannot fail.
@@ -158,6 +174,19 @@ pub fn metrics(tallies: &[(DeviceId, Tally)]) -> String {
                 .map(|(phase, count)| (format!("device=\"{device}\",phase=\"{phase}\""), count.into()))
         }),
     );
+    let labels = |of: &Registration| format!("device=\"{}\",registration=\"{}\"", of.device, of.id);
+    family(
+        "unifiedpush_waiting",
+        "gauge",
+        "Messages that wait for the registration.",
+        &mut waiting.iter().map(|(of, waiting)| (labels(of), waiting.messages.into())),
+    );
+    family(
+        "unifiedpush_crowded_out",
+        "counter",
+        "Messages that expired early since the start, because too many waited for the registration.",
+        &mut waiting.iter().map(|(of, waiting)| (labels(of), exact(waiting.crowded_out))),
+    );
     family(
         "unifiedpush_missed_deadlines",
         "counter",
@@ -180,4 +209,10 @@ pub fn metrics(tallies: &[(DeviceId, Tally)]) -> String {
     );
     text.push_str("# EOF\n");
     text
+}
+
+/// A count as OpenMetrics has it; exact below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "no counter comes near 2^53")]
+fn exact(count: u64) -> f64 {
+    count as f64
 }

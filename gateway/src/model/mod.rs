@@ -17,7 +17,7 @@ mod untold;
 mod vapid;
 mod waiting;
 
-pub use bounds::{Bound, Bounds};
+pub use bounds::{Bound, Bounds, Waiting, WhenFull};
 pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
 pub use endpoint::{EndpointToken, MessageToken, PathToken};
 pub use group::Group;

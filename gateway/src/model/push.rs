@@ -207,7 +207,7 @@ pub enum Phase {
     Acked,
     /// The application server took it back (`DELETE`).
     Cancelled,
-    /// Its TTL ended first.
+    /// Its TTL ended first, or it gave way to newer ones of its registration.
     Expired,
     /// Never accepted: the application server was told why.
     Refused,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{MAX_REGISTRATIONS, Refusal, Registry, credentials};
 use crate::{
-    model::{AppToken, DeviceId, EndpointToken, Registration, RegistrationId},
+    model::{AppToken, DeviceId, EndpointToken, Registration, RegistrationId, Waiting},
     store::{Commit, Lookup, NotStored},
     transport::{Notice, RegisterRequest, RegisteredAs},
 };
@@ -47,6 +47,12 @@ impl Registry {
     pub fn registrations(&self) -> Vec<RegisteredAs> {
         let all = self.accounts.registrations(None);
         all.iter().map(|registration| self.with_endpoint((**registration).clone())).collect()
+    }
+
+    /// How much waits for a registration.
+    #[must_use]
+    pub fn waiting(&self, registration: RegistrationId) -> Waiting {
+        self.accounts.waiting(registration)
     }
 
     /// Ends the registration with this endpoint: its URL, or the last segment alone. Its device is told.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration, RegistrationId,
-    Session, Tally, Untold,
+    Session, Tally, Untold, Waiting,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -234,6 +234,12 @@ impl Accounts {
         found
     }
 
+    /// How much waits for a registration.
+    #[must_use]
+    pub fn waiting(&self, id: RegistrationId) -> Waiting {
+        self.0.lock().loads.waiting(id)
+    }
+
     /// Adds or changes a registration. One that changes its endpoint leaves a tombstone at the old one.
     ///
     /// # Errors
@@ -444,6 +450,7 @@ fn end(state: &mut State, registration: &Registration, tell: &[DeviceId]) {
 fn withdraw_all(state: &mut State, registration: &Registration) {
     let undo = state.accounts.set_registration(registration.id, None);
     state.queue.undo.push(Undo::Account(undo));
+    state.loads.forget(registration.id);
     let own = |found: RegistrationId| found == registration.id;
     let numbers: Vec<u64> =
         state.waiting.iter().filter(|(_, slot)| own(slot.registration)).map(|(number, _)| *number).collect();
@@ -452,7 +459,7 @@ fn withdraw_all(state: &mut State, registration: &Registration) {
         let owed = slot.owed.clone();
         if let Some(mut queued) = state.unqueue(number) {
             state.queue.waiters.append(&mut queued.waiters);
-            if let Some((old, slot)) = queued.drops {
+            for (old, slot) in queued.drops {
                 state.deletions.push(old);
                 state.queue.undo.push(Undo::Wait(old, slot));
             }

@@ -34,6 +34,8 @@ pub enum Arrival {
         /// Not to be delivered any more, unless it is in flight already.
         replaces: Option<MessageId>,
     },
+    /// A message has expired before its time, because too much waited for its registration.
+    CrowdedOut(DeviceId, MessageId),
     /// A message is not to be delivered (any more): cancelled, its registration ended, or its write
     /// failed and its sender was told so.
     Withdrawn(DeviceId, MessageId),

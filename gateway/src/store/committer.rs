@@ -235,7 +235,7 @@ pub(super) struct Job {
 
 #[derive(Debug)]
 struct Insert {
-    drops: Option<u64>,
+    drops: Vec<u64>,
     message: Arc<PushMessage>,
     /// The record of its shares.
     shares: Option<Vec<u8>>,
@@ -244,7 +244,7 @@ struct Insert {
 
 impl State {
     /// Takes the next batch out of the queue. An operation is never split: whatever belongs to an
-    /// account goes at once, and a message takes the one that it replaces along.
+    /// account goes at once, and a message takes along what it replaces and what gives way to it.
     fn take(&mut self) -> Job {
         let mut job = Job {
             deletions: self.take_deletions(),
@@ -266,7 +266,7 @@ impl State {
                 self.shares_on_disk.insert(number);
             }
             job.inserts.push(Insert {
-                drops: queued.drops.as_ref().map(|(old, _)| *old),
+                drops: queued.drops.iter().map(|(old, _)| *old).collect(),
                 message: Arc::clone(&queued.message),
                 shares,
                 trusted: queued.trusted,
@@ -275,8 +275,8 @@ impl State {
             self.flying.insert(number, flying);
         }
         self.queue.bytes -= bytes;
-        let drops = job.inserts.iter().filter_map(|insert| insert.drops);
-        let gone = drops.chain(job.deletions.iter().copied());
+        let drops = job.inserts.iter().flat_map(|insert| &insert.drops);
+        let gone = drops.chain(&job.deletions).copied();
         job.shared = gone.filter(|number| self.shares_on_disk.contains(number)).collect();
         // Half a block ahead, so that only the first message of a run waits for its number.
         let writes = !(job.inserts.is_empty()
@@ -370,8 +370,8 @@ impl Job {
             batch.insert(shares_key(*number), shares.as_slice());
             any = true;
         }
-        for number in self.inserts.iter().filter_map(|insert| insert.drops) {
-            self.remove(&mut batch, number);
+        for number in self.inserts.iter().flat_map(|insert| &insert.drops) {
+            self.remove(&mut batch, *number);
             any = true;
         }
         for (key, value) in &self.writes {

@@ -47,8 +47,10 @@ pub struct Appended {
 
 impl Intake {
     /// Queues a message for the disk and for delivery, both at once. A Topic replaces the waiting
-    /// message of the same registration and Topic in the same batch. TTL 0 never touches the disk:
-    /// its commit is ready at once (the first of a run waits until its number is reserved).
+    /// message of the same registration and Topic in the same batch. Where there is no room, the oldest
+    /// messages of the same registration give way in the same batch, unless the [`Bounds`] say otherwise.
+    /// TTL 0 never touches the disk: its commit is ready at once (the first of a run waits until its
+    /// number is reserved).
     ///
     /// # Errors
     /// [`NotStored`]: nothing was queued. A message of a registration that has just ended is `Busy`:
@@ -81,10 +83,9 @@ impl Intake {
         };
         let replaced = topic.clone().and_then(|topic| state.topics.get(&(registration.id, topic)).copied());
         // TTL 0 does not wait.
-        if ttl != Ttl::ZERO && !state.loads.has_room(&slot, replaced.and_then(|old| state.waiting.get(&old)))
-        {
-            return Err(NotStored::Full);
-        }
+        let room = (ttl != Ttl::ZERO).then(|| state.loads.room(&slot, replaced, &state.waiting));
+        let crowded_out = room.unwrap_or_else(|| Some(Vec::new())).ok_or(NotStored::Full)?;
+        state.loads.crowd_out(registration.id, crowded_out.len());
         let number = state.next;
         state.next += 1;
         let message = Arc::new(PushMessage {
@@ -99,16 +100,22 @@ impl Intake {
             ttl,
             urgency,
         });
-        // The one that is replaced is dropped from the queue, or deleted together with the insertion
+        // What is replaced or gives way is dropped from the queue, or deleted together with the insertion
         // of its successor: a crash leaves one of the two.
-        let (mut waiters, mut drops, mut owed_before) = (Vec::new(), None, None);
-        if let Some(old) = replaced {
-            let slot = state.unwait(old);
-            owed_before = slot.as_ref().map(|slot| slot.owed.clone());
-            if let Some(queued) = state.unqueue(old) {
-                (waiters, drops) = (queued.waiters, queued.drops);
+        let (mut waiters, mut drops, mut owed_before) = (Vec::new(), Vec::new(), None);
+        for old in replaced.into_iter().chain(crowded_out) {
+            let Some(slot) = state.unwait(old) else { continue };
+            if Some(old) == replaced {
+                owed_before = Some(slot.owed.clone());
             } else {
-                drops = slot.map(|slot| (old, slot));
+                state.crowd_out(slot.device, &slot.owed, old);
+            }
+            match state.unqueue(old) {
+                Some(mut queued) => {
+                    waiters.append(&mut queued.waiters);
+                    drops.append(&mut queued.drops);
+                }
+                None => drops.push((old, slot)),
             }
         }
         // What nobody is to get is over as soon as it has its number.
@@ -117,7 +124,7 @@ impl Intake {
                 state.keep_volatile(Arc::clone(&message), owed.clone());
             }
             state.queue.waiters.append(&mut waiters);
-            state.deletions.extend(drops.map(|(old, _)| old));
+            state.deletions.extend(drops.into_iter().map(|(old, _)| old));
             if number < state.limit {
                 Commit::ready()
             } else {
@@ -176,7 +183,7 @@ impl Intake {
         if let Some(mut queued) = state.unqueue(number) {
             // Its sender does not want it any more; what it has replaced ends with it.
             state.queue.waiters.append(&mut queued.waiters);
-            if let Some((old, slot)) = queued.drops {
+            for (old, slot) in queued.drops.drain(..) {
                 state.deletions.push(old);
                 state.queue.undo.push(Undo::Wait(old, slot));
             }

@@ -27,7 +27,7 @@ impl Ledger {
             }
             if let Some(mut queued) = state.unqueue(number) {
                 waiters.append(&mut queued.waiters);
-                state.deletions.extend(queued.drops.map(|(old, _)| old));
+                state.deletions.extend(queued.drops.into_iter().map(|(old, _)| old));
                 continue;
             }
             if let Some(flying) = state.flying.get_mut(&number) {

@@ -252,7 +252,7 @@ pub enum NotStored {
     /// The disk refused: full, read-only, or broken.
     #[error("the disk refused the write")]
     Disk,
-    /// As much waits for the registration or its device as may. Nothing that waits gives way.
+    /// As much waits for the registration or its device as may, and nothing gives way.
     #[error("too much waits for this registration or its device")]
     Full,
 }

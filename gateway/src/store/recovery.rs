@@ -30,8 +30,10 @@ pub(super) struct Repair {
 #[derive(Debug)]
 struct Failed {
     number: u64,
-    /// What it was to replace, and itself as a waiting message.
-    replaced: Option<(u64, Slot)>,
+    /// What it was to replace, or what was to give way to it.
+    drops: Vec<u64>,
+    /// Itself as a waiting message.
+    slot: Slot,
 }
 
 impl State {
@@ -46,7 +48,7 @@ impl State {
             if let Some(slot) = self.unwait(number) {
                 self.withdraw(queued.message.device, &slot.owed, number);
             }
-            self.revive(queued.drops);
+            queued.drops.into_iter().for_each(|dropped| self.revive(dropped));
         }
         self.queue.bytes = 0;
         self.queue.writes.clear();
@@ -59,12 +61,12 @@ impl State {
             match self.unwait(number) {
                 Some(slot) => {
                     self.withdraw(flying.message.device, &slot.owed, number);
-                    let replaced = flying.drops.as_ref().map(|(old, _)| (*old, slot));
-                    self.repair.failed.push(Failed { number, replaced });
-                    self.revive(flying.drops);
+                    let drops = flying.drops.iter().map(|(old, _)| *old).collect();
+                    self.repair.failed.push(Failed { number, drops, slot });
+                    flying.drops.into_iter().for_each(|dropped| self.revive(dropped));
                 }
                 // It was settled meanwhile, so what it replaced is to be nowhere either.
-                None => self.deletions.extend(flying.drops.map(|(old, _)| old)),
+                None => self.deletions.extend(flying.drops.into_iter().map(|(old, _)| old)),
             }
         }
         self.roll_back(job.undo);
@@ -81,16 +83,14 @@ impl State {
         for undo in undo.into_iter().rev() {
             match undo {
                 Undo::Account(undo) => self.accounts.undo(undo),
-                Undo::Wait(number, slot) => self.revive(Some((number, slot))),
+                Undo::Wait(number, slot) => self.revive((number, slot)),
             }
         }
     }
 
-    fn revive(&mut self, dropped: Option<(u64, Slot)>) {
-        if let Some((number, slot)) = dropped {
-            self.wait_again(number, slot);
-            self.repair.revived.push(number);
-        }
+    fn revive(&mut self, (number, slot): (u64, Slot)) {
+        self.wait_again(number, slot);
+        self.repair.revived.push(number);
     }
 }
 
@@ -126,12 +126,13 @@ fn put_right(core: &Core, repair: &Repair) -> std::io::Result<()> {
             }
         }
     }
-    // A batch that is on disk after all has deleted what its messages replaced: then those stay.
+    // A batch that is on disk after all has deleted what its messages replaced or crowded out: then those stay.
     let mut adopted = Vec::new();
-    for Failed { number, replaced } in &repair.failed {
+    for Failed { number, drops, slot } in &repair.failed {
         let key = message_key(*number);
         let Some(value) = core.disk.read(&key)? else { continue };
-        if let Some((old, slot)) = replaced {
+        // They went together, if they went.
+        if let Some(old) = drops.first() {
             if core.disk.read(&message_key(*old))?.is_none() {
                 adopted.push((*number, slot.clone(), value));
                 continue;

@@ -153,8 +153,9 @@ pub(super) type Write = (sled::IVec, Option<Vec<u8>>);
 /// A message that is not on disk.
 #[derive(Debug)]
 pub(super) struct Queued {
-    /// The message on disk that it replaces: removed in the same batch, or back if the batch fails.
-    pub(super) drops: Option<(u64, Slot)>,
+    /// The messages on disk that it replaces, or that give way to it: removed in the same batch, or back if
+    /// the batch fails.
+    pub(super) drops: Vec<(u64, Slot)>,
     pub(super) message: Arc<PushMessage>,
     pub(super) trusted: bool,
     /// Its own sender, and those whose messages it has replaced before they were written.
@@ -164,7 +165,7 @@ pub(super) struct Queued {
 /// A message that is being written.
 #[derive(Debug)]
 pub(super) struct Flying {
-    pub(super) drops: Option<(u64, Slot)>,
+    pub(super) drops: Vec<(u64, Slot)>,
     pub(super) message: Arc<PushMessage>,
     pub(super) waiters: Vec<Waiter>,
 }
@@ -199,7 +200,7 @@ impl Core {
         while let Some(arrival) = state.held.front() {
             let shown = match arrival {
                 Arrival::Accepted { message, .. } => message.id.0 < state.limit,
-                Arrival::Withdrawn(_, id) => id.0 < state.limit,
+                Arrival::CrowdedOut(_, id) | Arrival::Withdrawn(_, id) => id.0 < state.limit,
             };
             if !shown {
                 return;
@@ -292,16 +293,17 @@ impl State {
     }
 
     fn insert(&mut self, number: u64, slot: Slot) {
-        self.loads.add(&slot);
-        if let Some(before) = self.waiting.insert(number, slot) {
-            self.loads.remove(&before);
+        if let Some(before) = self.waiting.remove(&number) {
+            self.loads.remove(number, &before);
         }
+        self.loads.add(number, &slot);
+        self.waiting.insert(number, slot);
     }
 
     /// A message does not wait any more.
     pub(super) fn unwait(&mut self, number: u64) -> Option<Slot> {
         let slot = self.waiting.remove(&number)?;
-        self.loads.remove(&slot);
+        self.loads.remove(number, &slot);
         if let Some(topic) = slot.topic.clone() {
             let name = (slot.registration, topic);
             if self.topics.get(&name) == Some(&number) {
@@ -337,6 +339,13 @@ impl State {
         self.volatile.insert(message.id.0, (message, owed));
         if self.volatile.len() > VOLATILE {
             self.volatile.pop_first();
+        }
+    }
+
+    /// A message expires before its time, to make room for newer ones of its registration.
+    pub(super) fn crowd_out(&mut self, own: DeviceId, owed: &Owed, number: u64) {
+        for &device in owed.devices(&own) {
+            self.held.push_back(Arrival::CrowdedOut(device, MessageId(number)));
         }
     }
 

@@ -190,6 +190,12 @@ impl Driver {
                 self.planner.on_pending(at.instant, &message.pending());
                 self.fresh.insert((message.device, message.id), message);
             }
+            Arrival::CrowdedOut(device, id) => {
+                self.telemetry.count(Phase::Expired, 1);
+                self.meter.on_expired(device, &[id]);
+                self.planner.on_withdrawn(device, id);
+                self.fresh.remove(&(device, id));
+            }
             Arrival::Withdrawn(device, id) => {
                 self.meter.on_over(device, id, false);
                 self.planner.on_withdrawn(device, id);

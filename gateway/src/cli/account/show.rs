@@ -79,14 +79,22 @@ pub(super) fn groups(rows: &[GroupRow], out: &mut dyn Write) -> io::Result<()> {
 pub(super) fn registrations(rows: &[RegistrationRow], out: &mut dyn Write) -> io::Result<()> {
     let cells = |row: &RegistrationRow| {
         let vapid = if row.vapid.is_some() { "yes" } else { "no" };
-        [row.device.clone(), day(row.created), vapid.to_owned(), row.endpoint.clone(), row.app.clone()]
+        let (waiting, crowded_out) = (row.waiting.to_string(), row.crowded_out.to_string());
+        let (device, since, endpoint) = (row.device.clone(), day(row.created), row.endpoint.clone());
+        [device, since, vapid.to_owned(), waiting, crowded_out, endpoint, row.app.clone()]
     };
-    table(["DEVICE", "SINCE", "VAPID", "ENDPOINT", "APP"], rows.iter().map(cells), out)
+    let head = ["DEVICE", "SINCE", "VAPID", "WAITING", "CROWDED-OUT", "ENDPOINT", "APP"];
+    table(head, rows.iter().map(cells), out)
 }
 
 pub(super) fn device(shown: &DeviceShown, out: &mut dyn Write) -> io::Result<()> {
     let profile = shown.profile.as_deref().unwrap_or("as configured");
     writeln!(out, "{} ({}), profile {profile}", shown.name, shown.device)?;
+    writeln!(
+        out,
+        "{} messages wait; {} expired early since the start, because too many waited",
+        shown.waiting, shown.crowded_out
+    )?;
     let Some(today) = shown.days.first() else { return writeln!(out, "nothing was counted yet") };
     writeln!(out, "{} wakes today; delivering at once would have cost {}", today.total, today.at_once)?;
     writeln!(out)?;

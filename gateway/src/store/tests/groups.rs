@@ -53,7 +53,8 @@ fn restored(world: &World) -> Vec<(u64, u64)> {
     world.restored.iter().map(|pending| (pending.device.0, pending.id.0)).collect()
 }
 
-/// Everything that the planner was told: device, message, and what it replaces or `-1` for withdrawn.
+/// Everything that the planner was told: device, message, and what it replaces, `-1` for withdrawn or `-2` for
+/// crowded out.
 fn told(world: &mut World, count: usize) -> Vec<(u64, u64, i64)> {
     let mut told = Vec::new();
     for _ in 0..count {
@@ -61,6 +62,7 @@ fn told(world: &mut World, count: usize) -> Vec<(u64, u64, i64)> {
             Arrival::Accepted { message, replaces } => {
                 (message.device.0, message.id.0, replaces.map_or(0, |id| i64::try_from(id.0).expect("small")))
             }
+            Arrival::CrowdedOut(device, id) => (device.0, id.0, -2),
             Arrival::Withdrawn(device, id) => (device.0, id.0, -1),
         });
     }

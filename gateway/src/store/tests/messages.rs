@@ -286,7 +286,7 @@ fn a_planner_that_lags_slows_the_senders_and_misses_nothing() {
 fn the_queue_has_a_limit() {
     let mut world = World::new();
     let all = Bound { bytes: u64::MAX, messages: u32::MAX };
-    world.intake.bound(Bounds { device: all, registration: all });
+    world.intake.bound(Bounds { device: all, registration: all, ..Bounds::default() });
     let core = Arc::clone(&world.intake.0);
     world.stored(push("reserves numbers"));
     let gate = core.disk.faults.gate.lock().expect("the gate is free");

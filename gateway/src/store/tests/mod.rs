@@ -109,11 +109,12 @@ impl World {
 
     /// What is counted by registration and device is what waits.
     fn assert_counted(&self) {
-        let state = self.core().lock();
+        let mut state = self.core().lock();
         let mut counted = Loads::default();
-        counted.bounds = state.loads.bounds;
-        state.waiting.values().for_each(|slot| counted.add(slot));
-        assert_eq!(state.loads, counted);
+        state.waiting.iter().for_each(|(number, slot)| counted.add(*number, slot));
+        let loads = std::mem::take(&mut state.loads);
+        assert!(loads.counts_as(&counted), "{loads:?} instead of {counted:?}");
+        state.loads = loads;
     }
 
     fn append(&self, push: NewPush) -> Result<Appended, NotStored> {
@@ -166,20 +167,27 @@ impl World {
     }
 
     fn accepted(&mut self) -> (MessageId, Option<MessageId>) {
-        match self.arrival() {
-            Arrival::Accepted { message, replaces } => (message.id, replaces),
-            Arrival::Withdrawn(..) => panic!("a message was withdrawn, none was accepted"),
-        }
+        let arrival = self.arrival();
+        let Arrival::Accepted { message, replaces } = arrival else {
+            panic!("none was accepted, but {arrival:?}");
+        };
+        (message.id, replaces)
+    }
+
+    fn crowded_out(&mut self) -> MessageId {
+        let arrival = self.arrival();
+        let Arrival::CrowdedOut(DeviceId(1), id) = arrival else {
+            panic!("none was crowded out, but {arrival:?}");
+        };
+        id
     }
 
     fn withdrawn(&mut self) -> MessageId {
-        match self.arrival() {
-            Arrival::Withdrawn(device, id) => {
-                assert_eq!(device, DeviceId(1));
-                id
-            }
-            Arrival::Accepted { .. } => panic!("a message was accepted, none was withdrawn"),
-        }
+        let arrival = self.arrival();
+        let Arrival::Withdrawn(DeviceId(1), id) = arrival else {
+            panic!("none was withdrawn, but {arrival:?}");
+        };
+        id
     }
 }
 

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{Bound, Bounds};
+
+/// So many messages may wait for a registration; more makes the oldest of them give way.
+const MOST: usize = 4;
 
 /// One step; numbers choose among what there is.
 #[derive(Clone, Debug)]
@@ -56,8 +60,8 @@ struct Run {
     commits: Vec<Commit>,
     /// What the planner believes to wait.
     planner: BTreeSet<u64>,
-    /// Which message took whose place, since the last outage began.
-    replaced: BTreeMap<u64, u64>,
+    /// Which message took whose place, by its Topic or for want of room, since the last outage began.
+    replaced: BTreeMap<u64, Vec<u64>>,
     /// What ended for good although nothing could be written.
     settled: BTreeSet<u64>,
     truth: Truth,
@@ -68,6 +72,7 @@ impl Run {
     fn new() -> Self {
         let world = World::empty();
         world.wait(world.accounts.put_device(device(1))).expect("written");
+        bound(&world);
         Self {
             commits: Vec::new(),
             planner: BTreeSet::new(),
@@ -109,6 +114,7 @@ impl Run {
             Step::Reopen => {
                 self.flush(Ok(()));
                 self.world = self.world.reopen();
+                bound(&self.world);
                 self.planner = self.world.ids().into_iter().collect();
                 let expected: Vec<_> = self.truth.messages.keys().copied().collect();
                 assert_eq!(self.world.ids(), expected);
@@ -145,10 +151,18 @@ impl Run {
         let same =
             |message: &(u8, Option<u8>, String)| topic.is_some() && (message.0, message.1) == (id, topic);
         let old = self.truth.messages.iter().find(|(_, message)| same(message)).map(|(number, _)| *number);
-        if let Some(old) = old {
-            self.truth.messages.remove(&old);
-            self.replaced.insert(appended.id.0, old);
+        let own = self
+            .truth
+            .messages
+            .iter()
+            .filter(|(number, message)| message.0 == id && !now && Some(**number) != old);
+        let own: Vec<u64> = own.map(|(number, _)| *number).collect();
+        let crowded_out = own.len().saturating_sub(MOST - 1);
+        let ended: Vec<u64> = old.into_iter().chain(own.into_iter().take(crowded_out)).collect();
+        for number in &ended {
+            self.truth.messages.remove(number);
         }
+        self.replaced.insert(appended.id.0, ended);
         if now {
             // Accepted at once, and so is what it replaces.
             self.settled.insert(appended.id.0);
@@ -184,10 +198,10 @@ impl Run {
         });
         self.truth = truth;
         for settled in std::mem::take(&mut self.settled) {
-            let mut ended = Some(settled);
-            while let Some(number) = ended {
+            let mut ended = vec![settled];
+            while let Some(number) = ended.pop() {
                 self.truth.messages.remove(&number);
-                ended = self.replaced.get(&number).copied();
+                ended.extend(self.replaced.get(&number).into_iter().flatten());
             }
         }
         assert!(self.truth.messages.keys().all(|number| *number < before));
@@ -217,7 +231,7 @@ impl Run {
                         self.planner.remove(&old.0);
                     }
                 }
-                Arrival::Withdrawn(_, id) => {
+                Arrival::CrowdedOut(_, id) | Arrival::Withdrawn(_, id) => {
                     self.planner.remove(&id.0);
                 }
             }
@@ -238,6 +252,11 @@ impl Run {
             assert_eq!(matches!(lookup, Lookup::Gone), self.truth.tombstones.contains(&id));
         }
     }
+}
+
+fn bound(world: &World) {
+    let registration = Bound { bytes: u64::MAX, messages: u32::try_from(MOST).expect("small") };
+    world.intake.bound(Bounds { registration, ..Bounds::default() });
 }
 
 proptest! {
