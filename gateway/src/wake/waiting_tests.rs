@@ -7,7 +7,7 @@ use super::{
     tests::{PHONE, PING, WIDE, World, joined},
 };
 use crate::{
-    model::{DeviceState, Network, NetworkName, Power, Profile, Urgency},
+    model::{DeviceState, Network, NetworkName, Power, Profile, Urgency, WAKES_PER_HOUR},
     transport::{Event, Joined, Parting, Pulse, Window},
 };
 use Urgency::{High, Low, Normal, VeryLow};
@@ -241,6 +241,55 @@ fn one_registration_cannot_wake_a_device_all_the_time() {
     world.at(799).expect_wake(&[7]);
     world.push_at(900, 8, Normal).at(915).expect_nothing().next_is(215 + HOUR);
     world.at(215 + HOUR).expect_wake(&[8]);
+}
+
+/// The most wakes in any hour, over four hours in which one registration gets `each` messages every
+/// `period` seconds, 600 at the beginning. The phone acknowledges after a second.
+fn wakes_an_hour_by_a_hot_endpoint(cap: Option<u16>, each: u64, period: u64) -> usize {
+    const TAIL: u64 = 10;
+    let mut world = World::with(Settings { cap, ..Settings::of_profile(Profile::Balanced) });
+    world.at(0).joins().expect_nothing();
+    let (mut id, mut contact, mut wakes, mut under_way) = (0, 0, Vec::new(), Vec::new());
+    for second in 60..60 + 4 * HOUR {
+        world.at(second);
+        if !under_way.is_empty() {
+            contact = second;
+            world.acks(&std::mem::take(&mut under_way));
+        }
+        let pushes = if second == 60 {
+            600
+        } else if second % period == 0 {
+            each
+        } else {
+            0
+        };
+        for _ in 0..pushes {
+            id += 1;
+            world.push_as(id, Normal, DAY, 1);
+        }
+        let (delivered, expired) = world.orders();
+        assert!(expired.is_empty(), "nothing is over so soon");
+        if !delivered.is_empty() {
+            if contact + TAIL < second {
+                wakes.push(second);
+            }
+            contact = second;
+            under_way.extend(delivered.iter().map(|id| id.unsigned_abs()));
+        }
+    }
+    let within = |first: &u64| wakes.iter().filter(|wake| (*first..first + HOUR).contains(*wake)).count();
+    wakes.iter().map(within).max().unwrap_or_default()
+}
+
+#[test]
+fn a_hot_endpoint_costs_its_phone_at_most_12_wakes_an_hour() {
+    // What the rate limit lets through of 1,000 a second; and what wakes a phone most often.
+    for (each, period) in [(10, 1), (10, 11), (100, 20), (1, 30), (1, 60)] {
+        let most = wakes_an_hour_by_a_hot_endpoint(Some(WAKES_PER_HOUR), each, period);
+        assert!((1..=12).contains(&most), "{each} each {period} s: {most}");
+    }
+    let uncapped = wakes_an_hour_by_a_hot_endpoint(None, 100, 20);
+    assert!(uncapped > 60, "it is the cap that does it: {uncapped}");
 }
 
 #[test]
