@@ -1,8 +1,20 @@
 //! TLS, with a certificate for `localhost` that is good for these tests only.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -23,6 +35,58 @@ use crate::{
 };
 
 const DEVICE: DeviceId = DeviceId(7);
+/// The most that a TLS record holds (RFC 8446 §5.1), in bytes.
+const RECORD_MAX: usize = 16_384;
+/// What TLS 1.3 adds to it (RFC 8446 §5.2): the inner type and the tag, in bytes.
+const RECORD_OVERHEAD: usize = 17;
+
+/// A socket that keeps what comes down, as it was on the wire.
+struct Tapped {
+    down: Arc<Mutex<Vec<u8>>>,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        self.down.lock().expect("unpoisoned").extend_from_slice(&into.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// How much each TLS record holds, in bytes, in order.
+fn records(mut wire: &[u8]) -> Vec<usize> {
+    let mut held = Vec::new();
+    while let [_, _, _, high, low, rest @ ..] = wire {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        held.push(length - RECORD_OVERHEAD);
+        wire = &rest[length..];
+    }
+    held
+}
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/transport/mqtt/tests/secure")).join(name)
@@ -97,6 +161,37 @@ async fn either_level_is_served_over_tls() {
         let items = vec![battery::item(DEVICE, 1, b"x")];
         assert_eq!(house.room.hand_over(Consignment { device: DEVICE, items }), Ok(()));
         assert_eq!(client.published().await.body.len(), 1, "level {level}");
+    }
+}
+
+#[tokio::test]
+async fn everything_due_leaves_in_as_few_records_as_it_fits() {
+    const MESSAGES: u64 = 8;
+    for level in [4, 5] {
+        for size in [50, 4_000] {
+            let (mut house, address) = start();
+            let down = Arc::new(Mutex::new(Vec::new()));
+            let stream = TcpStream::connect(address).await.expect("connects");
+            let tapped = Tapped { down: Arc::clone(&down), stream };
+            let tls = TlsConnector::from(trusting(test_root(), ALL_VERSIONS));
+            let name = ServerName::try_from("localhost").expect("a name");
+            let stream = tls.connect(name, tapped).await.expect("a handshake");
+            let mut client = Client::over(stream, level);
+            client.send(&Connect::of(DEVICE, level).bytes()).await;
+            assert_eq!(client.packet().await.kind(), 2);
+            client.subscribe(&[(&format!("up/{DEVICE}/inbox/#"), 1)]).await;
+            house.joined().await;
+            down.lock().expect("unpoisoned").clear();
+            let items = (1..=MESSAGES).map(|id| battery::item(DEVICE, id, &vec![b'x'; size])).collect();
+            assert_eq!(house.room.hand_over(Consignment { device: DEVICE, items }), Ok(()));
+            for _ in 0..MESSAGES {
+                assert_eq!(client.published().await.body.len(), size, "level {level}");
+            }
+            let held = records(&down.lock().expect("unpoisoned"));
+            let bytes: usize = held.iter().sum();
+            assert!(bytes > size * 8, "{bytes}");
+            assert_eq!(held.len(), bytes.div_ceil(RECORD_MAX), "level {level}: {held:?}");
+        }
     }
 }
 
