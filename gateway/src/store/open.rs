@@ -34,7 +34,7 @@ pub(super) fn store(
     now: impl FnOnce(UnixTime) -> Moment,
     pace: Pace,
 ) -> Result<Store, OpenError> {
-    let disk = Disk::open(dir, scratch)?;
+    let mut disk = Disk::open(dir, scratch)?;
     let path = disk.path();
     let failed = |error: io::Error| OpenError::Io(path.clone(), error.to_string());
     let reserve = read_reserve(&disk).map_err(failed)?;
@@ -49,12 +49,8 @@ pub(super) fn store(
         disk.close();
         return Err(OpenError::Newer(path, format));
     }
-    if disk.stands_in() {
-        if found.format.is_none() || found.token_key.is_none() {
-            return Err(failed(io::Error::other("a new database cannot be written: the disk refuses it")));
-        }
-        // As after a batch that failed: the committer probes the disk, and opens the true one.
-        (found.state.mode, found.state.broken) = (Mode::Failed, true);
+    if disk.stands_in() && (found.format.is_none() || found.token_key.is_none()) {
+        return Err(failed(io::Error::other("a new database cannot be written: the disk refuses it")));
     }
     let mut live = 0;
     let scanned = disk.scan(|key, value| {
@@ -70,8 +66,13 @@ pub(super) fn store(
         tracing::info!(size, live, "the database has grown out of proportion; writing it anew");
         if let Err(error) = disk.rebuild() {
             tracing::warn!(%error, "the database could not be written anew; going on with the old one");
-            disk.reopen()?;
+            // Also where there is room for neither: what was begun is swept away first.
+            disk = Disk::open(dir, scratch)?;
         }
+    }
+    if disk.stands_in() {
+        // As after a batch that failed: the committer probes the disk, and opens the true one.
+        (found.state.mode, found.state.broken) = (Mode::Failed, true);
     }
 
     let (arrivals, receiver) = mpsc::channel(ARRIVALS);
