@@ -7,7 +7,8 @@
 //! Everything pending leaves at the earliest deadline, or when the connection would fall silent for
 //! too long; and whenever the radio is up anyway. No other rule wakes a device less often: until a
 //! deadline comes there is always a reason to wait, and when one comes there is no way round it.
-//! A test holds the planner to that.
+//! A test holds the planner to that. Only quiet hours could be used better by who knows what comes: they
+//! cost at most one wake more.
 //!
 //! # What may leave
 //! | reason to hold | what it holds | until |
