@@ -57,7 +57,8 @@ fn unreadable(dir: &Path, error: &io::Error) -> Finding {
 
 fn room(dir: &Path) -> Option<Finding> {
     let found = statvfs(dir).ok()?;
-    let free = found.blocks_available().saturating_mul(found.fragment_size());
+    #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+    let free = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
     let full = |what: String| {
         Finding::problem(
             what,
