@@ -10,14 +10,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 
 use crate::{
     ack, admission,
     clock::{Clock as _, SharedClock, SystemClock},
-    config::{Config, MissingTtl, WakeConfig},
+    config::{Certificate, Config, MissingTtl, Tls, WakeConfig},
     console::{self, Status},
     ingress,
     meter::{self, Meter},
@@ -26,6 +26,7 @@ use crate::{
     store::{Accounts, Closer, OpenError, Store},
     system::{self, ServiceState, Sockets, SocketsError, Vital},
     telemetry::Telemetry,
+    tls::{Acceptor, Renewal, TlsError},
     transport::{
         Transport,
         autopush::{self, AutopushRoom},
@@ -73,6 +74,9 @@ pub enum RunError {
     /// The store did not open.
     #[error("{0}")]
     Store(#[from] OpenError),
+    /// The certificate of `[public.tls]` cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
 }
 
 /// Runs the gateway until SIGTERM or SIGINT, then drains.
@@ -124,6 +128,19 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         }
         None => public,
     };
+    let acceptor =
+        config.public.tls.as_ref().map(|tls| Acceptor::new("HTTPS", &tls.certificate)).transpose()?;
+    let public = match (&config.public.tls, &acceptor) {
+        (Some(Tls { listen: address, .. }), Some(acceptor)) => {
+            let (address, acceptor) = (*address, acceptor.clone());
+            let public = match passed.take("https") {
+                Some(socket) => public.with_tls_from_std(socket, acceptor),
+                None => public.with_tls(address, acceptor).await,
+            };
+            public.map_err(|error| RunError::Bind { address, error, key: "public.tls.listen" })?
+        }
+        _ => public,
+    };
     let sockets = mqtt::Passed {
         plain: passed.take("mqtt"),
         secure: config.mqtt.tls.as_ref().and_then(|_| passed.take("mqtts")),
@@ -140,10 +157,12 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
 
     let (http, home, mqtt) = (public.local_addr()?, public.home_addr()?, room.local_addr());
+    let https = public.secure_addr()?;
     let said_and_is = [
         ("public.listen", Some(config.public.listen), Some(http)),
         ("transport.mqtt.listen", Some(config.mqtt.listen), Some(mqtt)),
         ("home.listen", config.home, home),
+        ("public.tls.listen", config.public.tls.as_ref().map(|tls| tls.listen), https),
     ];
     for (key, said, is) in said_and_is.into_iter().filter_map(|(key, said, is)| Some((key, said?, is?))) {
         if said.port() != 0 && said != is {
@@ -241,12 +260,13 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     let serving = tokio::spawn(public.serve(state, stopped.clone()));
     let status = Status {
         home: home.map(|home| format!("http://{home}")),
+        https: https.map(|https| format!("https://{https}")),
         mqtt: format!("mqtt://{mqtt}"),
         mqtts: secure.map(|address| format!("mqtts://{address}")),
         public: format!("http://{http}"),
     };
     let mut ready = format!("ready public={} mqtt={}", status.public, status.mqtt);
-    let more = [("mqtts", &status.mqtts), ("home", &status.home)];
+    let more = [("mqtts", &status.mqtts), ("home", &status.home), ("https", &status.https)];
     for (name, address) in more.iter().filter_map(|(name, address)| Some((name, address.as_ref()?))) {
         ready += &format!(" {name}={address}");
     }
@@ -256,7 +276,16 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         let (clock, stopped) = (Arc::clone(&clock), stopped.clone());
         tokio::task::spawn_blocking(move || bound.run_apart(clock, stopped))
     });
-    let owning = tokio::spawn(control.run(registry, archive, status, stopped));
+    let owning = tokio::spawn(control.run(registry, archive, status, stopped.clone()));
+
+    let hurry = Arc::new(Notify::new());
+    // It belongs to nobody's data flow either.
+    if let (Some(Tls { certificate: Certificate::Acme(settings), .. }), Some(acceptor)) =
+        (&config.public.tls, &acceptor)
+    {
+        let renewal = Renewal::new(acceptor.clone(), settings.clone())?;
+        tokio::spawn(renewal.run(Arc::clone(&clock), Arc::clone(&hurry), stopped));
+    }
 
     let mut termination = system::Termination::catch()?;
     let mut hangup = system::Hangup::catch()?;
@@ -270,7 +299,13 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         tokio::select! {
             () = termination.come() => break None,
             died = &mut devices => break Some(died),
-            () = hangup.come() => room.reload(),
+            () = hangup.come() => {
+                room.reload();
+                if let Some(acceptor) = &acceptor {
+                    acceptor.look(clock.moment(), true);
+                }
+                hurry.notify_waiters();
+            }
             () = closer.ended() => return Err(io::Error::other("the store has ended; stopping, so that a restart can mend it").into()),
         }
     };

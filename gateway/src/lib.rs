@@ -18,6 +18,7 @@ pub mod ingress;
 pub mod meter;
 pub mod registry;
 pub mod store;
+pub mod tls;
 pub mod transport;
 pub mod wake;
 

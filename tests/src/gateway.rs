@@ -414,6 +414,12 @@ impl Gateway {
         within("the gateway ends", child.wait()).await.expect("it can be waited for")
     }
 
+    /// Sends SIGHUP, as `systemctl reload` does.
+    pub fn reload(&self) {
+        let pid = i32::try_from(self.pid()).expect("process ids are positive");
+        signal::kill(Pid::from_raw(pid), signal::Signal::SIGHUP).expect("it can be signalled");
+    }
+
     /// Sends SIGTERM and does not wait.
     pub fn signal_term(&self) {
         let pid = i32::try_from(self.pid()).expect("process ids are positive");

@@ -6,14 +6,17 @@ use crate::config::{Certificate, Config, ConfigError, Overrides};
 
 /// Reads the files that the settings name, as the user who runs this.
 pub(super) fn files(config: &Config, overrides: &Overrides) -> Result<(), ConfigError> {
-    let Some(Certificate::Files { certificate, key }) = config.mqtt.tls.as_ref().map(|tls| &tls.certificate)
-    else {
-        return Ok(());
-    };
     let source = overrides.config.as_deref();
-    pem(source, "transport.mqtt.tls.certificate", certificate, "CERTIFICATE")?;
-    // PKCS#8, PKCS#1 and SEC1 differ before these words.
-    pem(source, "transport.mqtt.tls.key", key, "PRIVATE KEY")
+    let tables = [("public.tls", &config.public.tls), ("transport.mqtt.tls", &config.mqtt.tls)];
+    for (table, tls) in tables {
+        let Some(Certificate::Files { certificate, key }) = tls.as_ref().map(|tls| &tls.certificate) else {
+            continue;
+        };
+        pem(source, &format!("{table}.certificate"), certificate, "CERTIFICATE")?;
+        // PKCS#8, PKCS#1 and SEC1 differ before these words.
+        pem(source, &format!("{table}.key"), key, "PRIVATE KEY")?;
+    }
+    Ok(())
 }
 
 fn pem(source: Option<&Path>, key: &str, path: &Path, what: &str) -> Result<(), ConfigError> {

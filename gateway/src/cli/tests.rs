@@ -181,23 +181,25 @@ fn check_says_ok_or_what_is_wrong() {
 
 #[test]
 fn check_reads_the_certificate_and_its_key() {
-    let dir = tempfile::tempdir().unwrap();
-    let (file, pem) = (dir.path().join("gateway.toml"), dir.path().join("both.pem"));
-    fs::write(
-        &file,
-        "[transport.mqtt.tls]\nlisten = '[::]:8883'\ncertificate = 'both.pem'\nkey = 'both.pem'",
-    )
-    .unwrap();
-    let check = |text: &str| {
-        fs::write(&pem, text).unwrap();
-        dispatched(&format!("check --config {}", file.display()))
-    };
-    let certificate = "-----BEGIN CERTIFICATE-----\n";
-    assert!(check("").unwrap_err().to_string().contains("tls.certificate"));
-    assert!(check(certificate).unwrap_err().to_string().contains("tls.key"));
-    assert_eq!(check(&format!("{certificate}-----BEGIN EC PRIVATE KEY-----\n")).unwrap(), "ok\n");
-    // The gateway itself looks too, before it binds anything.
-    fs::remove_file(&pem).unwrap();
-    let error = dispatched(&format!("run --config {}", file.display())).unwrap_err();
-    assert_eq!(error.exit_code(), 78, "{error}");
+    for table in ["public.tls", "transport.mqtt.tls"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, pem) = (dir.path().join("gateway.toml"), dir.path().join("both.pem"));
+        let settings = format!(
+            "public.url = 'https://push.example.org'\n[{table}]\nlisten = '[::]:8883'\ncertificate = 'both.pem'\nkey = 'both.pem'"
+        );
+        fs::write(&file, settings).unwrap();
+        let check = |text: &str| {
+            fs::write(&pem, text).unwrap();
+            dispatched(&format!("check --config {}", file.display()))
+        };
+        let certificate = "-----BEGIN CERTIFICATE-----\n";
+        let named = |key: &str| format!("{table}.{key}: ");
+        assert!(check("").unwrap_err().to_string().contains(&named("certificate")));
+        assert!(check(certificate).unwrap_err().to_string().contains(&named("key")));
+        assert_eq!(check(&format!("{certificate}-----BEGIN EC PRIVATE KEY-----\n")).unwrap(), "ok\n");
+        // The gateway itself looks too, before it binds anything.
+        fs::remove_file(&pem).unwrap();
+        let error = dispatched(&format!("run --config {}", file.display())).unwrap_err();
+        assert_eq!(error.exit_code(), 78, "{error}");
+    }
 }

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    AnonymousPublish, Certificate, ConfigError, LimitsConfig, MissingTtl, MqttConfig, MqttTls, NtfyConfig,
-    Overrides, PublicConfig, WebConfig, address,
-    raw::{RawHome, RawLimits, RawMqtt, RawNtfy, RawPublic, RawTls, RawWeb, Whole},
+    Acme, AnonymousPublish, Certificate, ConfigError, LimitsConfig, MissingTtl, MqttConfig, NtfyConfig,
+    Overrides, PublicConfig, Tls, WebConfig, address,
+    raw::{RawAcme, RawHome, RawLimits, RawMqtt, RawNtfy, RawPublic, RawPublicTls, RawWeb, Whole},
     source::Source,
 };
 use crate::model::{Bound, Bounds, WhenFull};
@@ -19,10 +19,14 @@ use crate::model::{Bound, Bounds, WhenFull};
 /// Where in the state directory the gateway's own certificate authority is kept.
 const OWN_CERTIFICATE: &str = "tls";
 
+/// Where in there, what was ordered by ACME is.
+const ACME: &str = "acme";
+
 /// What a gateway without any configuration does. The example file documents the same values.
 pub(super) mod default {
     use super::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+    pub(in crate::config) const ACME: &str = "https://acme-v02.api.letsencrypt.org/directory";
     pub(in crate::config) const LOG: &str = "info";
     pub(in crate::config) const PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
     pub(in crate::config) const MQTT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
@@ -61,6 +65,13 @@ pub(super) struct Checker<'a> {
 struct Listen<'k> {
     address: SocketAddr,
     said_by: &'k str,
+}
+
+/// `certificate` and `key` of a table.
+#[derive(Clone, Copy, Debug)]
+struct Files<'r> {
+    certificate: Option<&'r Path>,
+    key: Option<&'r Path>,
 }
 
 impl Checker<'_> {
@@ -132,7 +143,7 @@ impl Checker<'_> {
     }
 
     /// `[public]`
-    pub(super) fn public(&self, raw: &RawPublic) -> Result<PublicConfig, ConfigError> {
+    pub(super) fn public(&self, raw: &RawPublic, state_dir: &Path) -> Result<PublicConfig, ConfigError> {
         let listen = self.listen(
             ("--public", self.overrides.public),
             ("public.listen", raw.listen.as_deref()),
@@ -150,14 +161,91 @@ impl Checker<'_> {
             }
         };
         let url = raw.url.as_deref().map(address::origin).transpose();
+        let url = url.map_err(|what| self.error("public.url", &what))?;
+        let tls = raw
+            .tls
+            .as_ref()
+            .map(|raw| self.public_tls(raw, listen, url.as_deref(), state_dir))
+            .transpose()?;
         Ok(PublicConfig {
             listen: listen.address,
             max_connections: self
                 .within("public.max_connections", raw.max_connections, 1, u16::MAX, default::CONNECTIONS)?
                 .into(),
             missing_ttl,
-            url: url.map_err(|what| self.error("public.url", &what))?,
+            tls,
+            url,
         })
+    }
+
+    /// `[public.tls]`
+    fn public_tls(
+        &self,
+        raw: &RawPublicTls,
+        plain: Listen<'_>,
+        url: Option<&str>,
+        state_dir: &Path,
+    ) -> Result<Tls, ConfigError> {
+        let table = "public.tls";
+        let Some(url) = url.filter(|url| url.starts_with("https://")) else {
+            return Err(self.error(
+                "public.url",
+                "does not say by which https:// name [public.tls] is reached; write url = \"https://push.example.org\" in [public]",
+            ));
+        };
+        let files = Files { certificate: raw.certificate.as_deref(), key: raw.key.as_deref() };
+        let dir = state_dir.join(OWN_CERTIFICATE);
+        let names = address::names(None, Some(url));
+        let tls = match &raw.acme {
+            None => self.tls(table, raw.listen.as_deref(), files, || Certificate::Own { dir, names })?,
+            Some(acme) if files.certificate.is_some() || files.key.is_some() => {
+                if acme.agree_to_terms == Some(true) {
+                    return Err(self.error(
+                        "public.tls.acme.agree_to_terms",
+                        "orders a certificate although files are named in [public.tls]; keep one of the two",
+                    ));
+                }
+                self.tls(table, raw.listen.as_deref(), files, || Certificate::Own { dir, names })?
+            }
+            Some(acme) => {
+                let certificate = Certificate::Acme(self.acme(acme, &names, dir.join(ACME))?);
+                self.tls(table, raw.listen.as_deref(), files, || certificate)?
+            }
+        };
+        self.distinct(Listen { address: tls.listen, said_by: "public.tls.listen" }, plain.address, "HTTP")?;
+        Ok(tls)
+    }
+
+    /// `[public.tls.acme]`
+    fn acme(&self, raw: &RawAcme, names: &[String], dir: PathBuf) -> Result<Acme, ConfigError> {
+        if raw.agree_to_terms != Some(true) {
+            return Err(self.error(
+                "public.tls.acme.agree_to_terms",
+                "is not true; read the authority's terms (https://letsencrypt.org/repository/) and write agree_to_terms = true",
+            ));
+        }
+        let domain = names.first().filter(|name| name.contains('.') && name.parse::<IpAddr>().is_err());
+        let Some(domain) = domain else {
+            return Err(self.error("public.url", "names no domain, for which alone an authority issues a certificate; write one such as https://push.example.org"));
+        };
+        let contact = raw.contact.as_deref().map(|contact| contact.trim_start_matches("mailto:").to_owned());
+        if contact.as_ref().is_some_and(|contact| !contact.contains('@') || contact.contains([' ', ','])) {
+            return Err(self.error(
+                "public.tls.acme.contact",
+                "is not a mail address; write one such as \"you@example.org\", or none",
+            ));
+        }
+        let directory = raw.directory.clone().unwrap_or_else(|| default::ACME.to_owned());
+        if !directory.starts_with("https://") || directory.parse::<http::Uri>().is_err() {
+            return Err(self.error(
+                "public.tls.acme.directory",
+                &format!(
+                    "`{directory}` is not the https:// URL of an ACME directory; write one such as {}",
+                    default::ACME
+                ),
+            ));
+        }
+        Ok(Acme { contact, dir, directory, domain: domain.clone() })
     }
 
     /// `[home]`
@@ -258,11 +346,18 @@ impl Checker<'_> {
             dir: state_dir.join(OWN_CERTIFICATE),
             names: address::names(host.as_deref(), public.url.as_deref()),
         };
-        let tls = raw.tls.as_ref().map(|raw| self.tls(raw, own)).transpose()?;
+        let tls = raw.tls.as_ref().map(|raw| {
+            let files = Files { certificate: raw.certificate.as_deref(), key: raw.key.as_deref() };
+            self.tls("transport.mqtt.tls", raw.listen.as_deref(), files, own)
+        });
+        let tls = tls.transpose()?;
         if let Some(tls) = &tls {
             let secure = Listen { address: tls.listen, said_by: "transport.mqtt.tls.listen" };
             self.distinct(secure, public.listen, "HTTP")?;
             self.distinct(secure, listen.address, "plain MQTT")?;
+            if let Some(https) = &public.tls {
+                self.distinct(secure, https.listen, "HTTPS")?;
+            }
         }
         Ok(MqttConfig {
             host,
@@ -297,29 +392,32 @@ impl Checker<'_> {
         })
     }
 
-    fn tls(&self, raw: &RawTls, own: impl FnOnce() -> Certificate) -> Result<MqttTls, ConfigError> {
-        let listen_key = "transport.mqtt.tls.listen";
-        let Some(listen) = &raw.listen else { return Err(self.missing(listen_key, "\"[::]:8883\"")) };
-        let certificate = if raw.certificate.is_none() && raw.key.is_none() {
-            own()
-        } else {
-            Certificate::Files {
+    /// A listener with TLS; `own` says whose certificate it shows without files.
+    fn tls(
+        &self,
+        table: &str,
+        listen: Option<&str>,
+        files: Files<'_>,
+        own: impl FnOnce() -> Certificate,
+    ) -> Result<Tls, ConfigError> {
+        let key = |name: &str| format!("{table}.{name}");
+        let example = if table.starts_with("public") { "[::]:443" } else { "[::]:8883" };
+        let Some(listen) = listen else {
+            return Err(self.missing(&key("listen"), &format!("\"{example}\"")));
+        };
+        let certificate = match files {
+            Files { certificate: None, key: None } => own(),
+            Files { certificate, key: private } => Certificate::Files {
                 certificate: self.file(
-                    "transport.mqtt.tls.certificate",
-                    raw.certificate.as_deref(),
+                    &key("certificate"),
+                    certificate,
                     "\"/etc/unifiedpush-gateway/fullchain.pem\"",
                 )?,
-                key: self.file(
-                    "transport.mqtt.tls.key",
-                    raw.key.as_deref(),
-                    "\"/etc/unifiedpush-gateway/privkey.pem\"",
-                )?,
-            }
+                key: self.file(&key("key"), private, "\"/etc/unifiedpush-gateway/privkey.pem\"")?,
+            },
         };
-        Ok(MqttTls {
-            certificate,
-            listen: address::listen(listen, "0.0.0.0:8883").map_err(|what| self.error(listen_key, &what))?,
-        })
+        let listen = address::listen(listen, example).map_err(|what| self.error(&key("listen"), &what))?;
+        Ok(Tls { certificate, listen })
     }
 
     /// Command line, then file, then default.

@@ -124,6 +124,8 @@ pub struct PublicConfig {
     /// The origin of endpoints, without a trailing slash: `https://push.example.org`.
     /// `None`: `http://` and the bound address.
     pub url: Option<String>,
+    /// A listener with TLS beside it, if any.
+    pub tls: Option<Tls>,
 }
 
 /// `missing_ttl`
@@ -150,12 +152,12 @@ pub struct MqttConfig {
     /// The longest keep-alive in seconds; also what a client's 0 means.
     pub max_keep_alive_s: u16,
     /// A listener with TLS, if any.
-    pub tls: Option<MqttTls>,
+    pub tls: Option<Tls>,
 }
 
-/// `[transport.mqtt.tls]`
+/// `[public.tls]`, `[transport.mqtt.tls]`
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct MqttTls {
+pub struct Tls {
     /// Whose certificate is shown.
     pub certificate: Certificate,
     /// Where to listen.
@@ -165,6 +167,8 @@ pub struct MqttTls {
 /// `certificate` and `key`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Certificate {
+    /// Ordered from a public authority (RFC 8555).
+    Acme(Acme),
     /// Kept by somebody else, in PEM files.
     Files {
         /// The certificate chain, the gateway's own first.
@@ -179,6 +183,19 @@ pub enum Certificate {
         /// The configured names of this gateway, without brackets.
         names: Vec<String>,
     },
+}
+
+/// `[public.tls.acme]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Acme {
+    /// Whom the authority may write to.
+    pub contact: Option<String>,
+    /// Where account and certificates are kept.
+    pub dir: PathBuf,
+    /// The authority's directory (RFC 8555 §7.1.1).
+    pub directory: String,
+    /// The name that the certificate is for.
+    pub domain: String,
 }
 
 /// What the command line says over the file.

@@ -42,9 +42,9 @@ fn assemble(
     raw: &RawConfig,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Config, ConfigError> {
-    let public = checker.public(&raw.public)?;
     let log = checker.log(raw.log.as_deref())?;
     let state_dir = state_dir(checker, raw.state_dir.as_deref(), env)?;
+    let public = checker.public(&raw.public, &state_dir)?;
     let mqtt = checker.mqtt(&raw.transport.mqtt, &public, &state_dir)?;
     let home = raw.home.as_ref().map(|raw| checker.home(raw, public.listen)).transpose()?;
     let said = raw.home.as_ref().and_then(|raw| raw.announce);

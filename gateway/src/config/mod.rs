@@ -17,6 +17,6 @@ mod wake;
 mod tests;
 
 pub use checked::{
-    AnonymousPublish, AutopushConfig, Certificate, Config, ConfigError, LimitsConfig, MissingTtl, MqttConfig,
-    MqttTls, NtfyConfig, Overrides, PublicConfig, WakeConfig, WebConfig,
+    Acme, AnonymousPublish, AutopushConfig, Certificate, Config, ConfigError, LimitsConfig, MissingTtl,
+    MqttConfig, NtfyConfig, Overrides, PublicConfig, Tls, WakeConfig, WebConfig,
 };

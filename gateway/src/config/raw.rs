@@ -77,7 +77,27 @@ pub(super) struct RawPublic {
     pub(super) listen: Option<String>,
     pub(super) max_connections: Option<Whole>,
     pub(super) missing_ttl: Option<String>,
+    pub(super) tls: Option<RawPublicTls>,
     pub(super) url: Option<String>,
+}
+
+/// `[public.tls]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPublicTls {
+    pub(super) acme: Option<RawAcme>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) listen: Option<String>,
+}
+
+/// `[public.tls.acme]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAcme {
+    pub(super) agree_to_terms: Option<bool>,
+    pub(super) contact: Option<String>,
+    pub(super) directory: Option<String>,
 }
 
 /// `[transport]`

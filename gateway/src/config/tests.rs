@@ -142,7 +142,7 @@ fn without_files_the_certificate_is_the_gateways_own() {
                 assert_eq!(dir, Path::new("/state/tls"));
                 names
             }
-            Certificate::Files { .. } => panic!("no file was named"),
+            Certificate::Acme(_) | Certificate::Files { .. } => panic!("neither was named"),
         }
     };
     assert_eq!(own(""), Vec::<String>::new());
@@ -286,6 +286,46 @@ const WRONG: &[(&str, &str, &str)] = &[
         "gateway.toml:4: transport.mqtt.tls.key: the path is empty",
         "privkey.pem",
     ),
+    (
+        "[public.tls]\nlisten = '[::]:443'",
+        "gateway.toml:1: public.url: does not say",
+        "https://push.example.org",
+    ),
+    (
+        "[public]\nurl = 'https://push.example.org'\n[public.tls]",
+        "gateway.toml:3: public.tls.listen: is missing",
+        "[::]:443",
+    ),
+    (
+        "[public]\nurl = 'https://push.example.org'\n[public.tls]\nlisten = '127.0.0.1:8080'",
+        "gateway.toml:4: public.tls.listen: ",
+        "already the HTTP listener",
+    ),
+    (
+        "[public]\nurl = 'https://push.example.org'\n[public.tls]\nlisten = '[::]:443'\n[public.tls.acme]",
+        "gateway.toml:5: public.tls.acme.agree_to_terms: is not true",
+        "agree_to_terms = true",
+    ),
+    (
+        "[public]\nurl = 'https://push.example.org'\n[public.tls]\nlisten = '[::]:443'\nkey = 'a'\n[public.tls.acme]\nagree_to_terms = true",
+        "gateway.toml:7: public.tls.acme.agree_to_terms: orders",
+        "one of the two",
+    ),
+    (
+        "[public]\nurl = 'https://10.0.0.1'\n[public.tls]\nlisten = '[::]:443'\n[public.tls.acme]\nagree_to_terms = true",
+        "gateway.toml:2: public.url: names no domain",
+        "https://push.example.org",
+    ),
+    (
+        "[public]\nurl = 'https://push.example.org'\n[public.tls]\nlisten = '[::]:443'\n[public.tls.acme]\nagree_to_terms = true\ncontact = 'me'",
+        "gateway.toml:7: public.tls.acme.contact: ",
+        "you@example.org",
+    ),
+    (
+        "[public]\nurl = 'https://push.example.org'\n[public.tls]\nlisten = '[::]:443'\n[public.tls.acme]\nagree_to_terms = true\ndirectory = 'http://ca'",
+        "gateway.toml:7: public.tls.acme.directory: `http://ca`",
+        "https://acme-v02",
+    ),
 ];
 
 #[test]
@@ -398,11 +438,12 @@ fn the_example_as_it_is_means_the_defaults() {
 #[test]
 fn every_default_in_the_example_is_the_codes() {
     let mut shown = load(&uncommented()).unwrap();
-    // These five have no default that a file could hold; the example shows what one may look like.
+    // These six have no default that a file could hold; the example shows what one may look like.
     assert_eq!(shown.home.take().map(|home| home.port()), Some(8081));
     // It goes with that one.
     assert!(std::mem::take(&mut shown.announce));
     assert_eq!(shown.public.url.take().as_deref(), Some("https://push.example.org"));
+    assert_eq!(shown.public.tls.take().map(|tls| tls.listen.port()), Some(443));
     assert_eq!(shown.mqtt.host.take().as_deref(), Some("push.example.org"));
     assert_eq!(shown.mqtt.tls.take().map(|tls| tls.listen.port()), Some(8883));
     assert_eq!(shown.state_dir, Path::new("/var/lib/unifiedpush-gateway"));

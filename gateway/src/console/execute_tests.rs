@@ -5,7 +5,7 @@ use crate::registry::tests::House;
 
 fn status() -> Status {
     let [mqtt, public] = ["mqtt://127.0.0.1:1883", "http://127.0.0.1:8080"].map(str::to_owned);
-    Status { home: None, mqtt, mqtts: None, public }
+    Status { home: None, https: None, mqtt, mqtts: None, public }
 }
 
 async fn ask(house: &House, request: Request) -> Reply {

@@ -241,6 +241,9 @@ pub struct Status {
     /// `http://192.168.1.10:8081`, where there is a listener for the owner's own network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
+    /// `https://127.0.0.1:8443`, if there is TLS for application servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<String>,
     /// `mqtt://127.0.0.1:1883`
     pub mqtt: String,
     /// `mqtts://127.0.0.1:8883`, if there is TLS.

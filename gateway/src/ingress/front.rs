@@ -19,6 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout},
@@ -38,6 +39,7 @@ use super::{
 };
 use crate::{
     admission::MAX_BODY,
+    tls::Acceptor,
     transport::web::{self, Visit},
 };
 
@@ -158,10 +160,39 @@ impl<Q: Queue> Front<Q> {
         (stream, peer, place)
     }
 
-    /// Serves a connection to its end, which comes at the latest `drain` after `shutdown`.
-    pub(super) async fn attend(
+    /// Serves a connection that begins with a TLS handshake, which has the time of a head.
+    pub(super) async fn attend_secure(
         self: Arc<Self>,
         stream: TcpStream,
+        acceptor: Acceptor,
+        peer: SocketAddr,
+        place: Place,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let within = if place.seated { self.limits.head } else { self.limits.head.min(STANDING_HEAD) };
+        let shake = async {
+            // Whoever says nothing gets no buffers.
+            stream.readable().await?;
+            acceptor.accept(stream, self.desk.clock.moment()).await
+        };
+        let shaken = tokio::select! {
+            biased;
+            shaken = timeout(within, shake) => shaken,
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        };
+        match shaken {
+            // It has seen what it came for (RFC 8737 §3).
+            Ok(Ok(stream)) if acceptor.was_challenge(&stream) => {}
+            Ok(Ok(stream)) => self.attend(stream, peer, place, shutdown).await,
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS"),
+            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+        }
+    }
+
+    /// Serves a connection to its end, which comes at the latest `drain` after `shutdown`.
+    pub(super) async fn attend<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        self: Arc<Self>,
+        stream: S,
         peer: SocketAddr,
         place: Place,
         mut shutdown: watch::Receiver<bool>,

@@ -36,6 +36,7 @@ use crate::{
     clock::SharedClock,
     store::Intake,
     telemetry::Telemetry,
+    tls::Acceptor,
 };
 
 /// What the listener serves with.
@@ -65,6 +66,7 @@ pub struct State {
 pub struct Public {
     home: Option<TcpListener>,
     listener: TcpListener,
+    secure: Option<(TcpListener, Acceptor)>,
 }
 
 impl Public {
@@ -73,7 +75,7 @@ impl Public {
     /// # Errors
     /// Whatever the system says: the address is in use, not ours, or needs a privilege.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        Ok(Self { home: None, listener: TcpListener::bind(address).await? })
+        Ok(Self { home: None, listener: TcpListener::bind(address).await?, secure: None })
     }
 
     /// Listens on `address` as well, for the owner's own network.
@@ -95,6 +97,37 @@ impl Public {
         Ok(self)
     }
 
+    /// Listens on `address` as well, with TLS, for everybody.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub async fn with_tls(mut self, address: SocketAddr, acceptor: Acceptor) -> std::io::Result<Self> {
+        self.secure = Some((TcpListener::bind(address).await?, acceptor));
+        Ok(self)
+    }
+
+    /// Takes over a socket that listens already as the one with TLS.
+    ///
+    /// # Errors
+    /// Whatever the system says when the socket is made non-blocking.
+    pub fn with_tls_from_std(
+        mut self,
+        listener: std::net::TcpListener,
+        acceptor: Acceptor,
+    ) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        self.secure = Some((TcpListener::from_std(listener)?, acceptor));
+        Ok(self)
+    }
+
+    /// Where it listens with TLS, if it does.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn secure_addr(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.secure.as_ref().map(|(listener, _)| listener.local_addr()).transpose()
+    }
+
     /// Where it listens for the owner's own network, if it does.
     ///
     /// # Errors
@@ -110,7 +143,7 @@ impl Public {
     /// Whatever the system says when the socket is made non-blocking.
     pub fn from_std(listener: std::net::TcpListener) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { home: None, listener: TcpListener::from_std(listener)? })
+        Ok(Self { home: None, listener: TcpListener::from_std(listener)?, secure: None })
     }
 
     /// Where it listens.
@@ -145,19 +178,25 @@ impl Public {
         let front = |side| Arc::new(Front::new(Arc::clone(&desk), Arc::clone(&reception), side));
         let side = if reception.trial { Side::Trial } else { Side::Public };
         // Each with seats of its own: strangers who fill the public one keep no phone out of the other.
-        let public = serve_listener(front(side), self.listener, shutdown.clone());
-        match self.home {
-            Some(home) => {
-                tokio::join!(public, serve_listener(front(Side::Home), home, shutdown));
+        let public = serve_listener(front(side), self.listener, None, shutdown.clone());
+        let home = async {
+            if let Some(home) = self.home {
+                serve_listener(front(Side::Home), home, None, shutdown.clone()).await;
             }
-            None => public.await,
-        }
+        };
+        let secure = async {
+            if let Some((secure, acceptor)) = self.secure {
+                serve_listener(front(Side::Public), secure, Some(acceptor), shutdown.clone()).await;
+            }
+        };
+        tokio::join!(public, home, secure);
     }
 }
 
 async fn serve_listener<Q: Queue>(
     front: Arc<Front<Q>>,
     listener: TcpListener,
+    acceptor: Option<Acceptor>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     loop {
@@ -167,7 +206,12 @@ async fn serve_listener<Q: Queue>(
             _ = shutdown.wait_for(|stop| *stop) => break,
             accepted = front.accept(&listener) => accepted,
         };
-        tokio::spawn(Arc::clone(&front).attend(stream, peer, place, shutdown.clone()));
+        let (front, shutdown) = (Arc::clone(&front), shutdown.clone());
+        // A task each: one for both would be as large as the larger.
+        match acceptor.clone() {
+            None => tokio::spawn(front.attend(stream, peer, place, shutdown)),
+            Some(acceptor) => tokio::spawn(front.attend_secure(stream, acceptor, peer, place, shutdown)),
+        };
     }
     // Before the wait: with a socket of systemd's new connections now queue up for our successor.
     drop(listener);

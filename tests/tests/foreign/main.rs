@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+mod acme;
 mod announce;
 mod clock;
 mod firefox;
@@ -14,7 +15,9 @@ mod senders;
 mod strace;
 mod wire;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
+
+use harness::run;
 
 /// Bytes as lower-case hexadecimal, the only form in which all these programs agree.
 fn hex(bytes: &[u8]) -> String {
@@ -31,4 +34,22 @@ fn unhex(text: &str) -> Vec<u8> {
         .map(|digit| u8::try_from(digit.to_digit(16).expect("hexadecimal")).expect("below 16"))
         .collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The files of a certificate for `localhost` and of its key. It is its own authority.
+async fn certificate(dir: &Path) -> (String, String) {
+    let request = "[req]\ndistinguished_name=dn\nx509_extensions=v3\nprompt=no\n[dn]\nCN=localhost\n\
+        [v3]\nsubjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n";
+    let path = |name: &str| dir.join(name).display().to_string();
+    let (key, certificate, config) = (path("key.pem"), path("chain.pem"), path("request"));
+    fs::write(&config, request).unwrap();
+    let how = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30";
+    let files = ["-config", &config, "-keyout", &key, "-out", &certificate];
+    let made = run("openssl", how.split(' ').chain(files)).await;
+    assert_eq!(made.code, Some(0), "openssl makes a certificate: {}", made.stderr);
+    (certificate, key)
 }

@@ -3,7 +3,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio};
 
-use harness::{Foreign, Gateway, eventually, run, within, workspace};
+use harness::{Foreign, Gateway, eventually, within, workspace};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -15,6 +15,8 @@ use tokio_tungstenite::{
     tungstenite::{Error, client::IntoClientRequest as _},
 };
 
+use crate::{certificate, free_port};
+
 /// A proxy before a gateway, with a certificate for `localhost`.
 struct Place {
     dir: TempDir,
@@ -25,39 +27,10 @@ struct Place {
     tls: SocketAddr,
 }
 
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 impl Place {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let request = "[req]\ndistinguished_name=dn\nx509_extensions=v3\nprompt=no\n[dn]\nCN=localhost\n\
-            [v3]\nsubjectAltName=DNS:localhost\nbasicConstraints=critical,CA:FALSE\n";
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        fs::write(path("request"), request).unwrap();
-        let (key, certificate, request) = (path("key.pem"), path("chain.pem"), path("request"));
-        let made = run(
-            "openssl",
-            [
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "30",
-                "-config",
-                &request,
-                "-keyout",
-                &key,
-                "-out",
-                &certificate,
-            ],
-        );
-        assert_eq!(made.await.code, Some(0), "openssl makes a certificate");
+        let certificate = certificate(dir.path()).await.0;
         let (plain, tls) = (free_port(), free_port());
         let config = format!(
             "[public]\nurl = \"https://localhost:{}\"\n[transport.web]\nmax_connections_per_source = 1\n",

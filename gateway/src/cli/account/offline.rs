@@ -16,7 +16,7 @@ use crate::{
     console::{self, AskError, Reply, Request},
     registry::{Origin, Registry, Security},
     store::{OpenError, Store},
-    transport::mqtt::Authority,
+    tls::Authority,
 };
 
 /// A gateway that holds the store but does not answer is starting or stopping: it is asked again so often …
@@ -134,7 +134,7 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
 pub(super) fn authority_dir(config: &Config) -> Option<&Path> {
     match &config.mqtt.tls.as_ref()?.certificate {
         Certificate::Own { dir, .. } => Some(dir),
-        Certificate::Files { .. } => None,
+        Certificate::Acme(_) | Certificate::Files { .. } => None,
     }
 }
 

@@ -38,6 +38,7 @@ fn config(state_dir: &Path) -> Config {
         },
         open_broker: None,
         public: PublicConfig {
+            tls: None,
             listen: "127.0.0.1:8080".parse().expect("an address"),
             max_connections: 10,
             missing_ttl: MissingTtl::default(),
@@ -227,7 +228,7 @@ fn a_running_gateway_does_it_itself() {
     };
     let registry = std::sync::Arc::new(Registry::new(store.accounts, clock, origin, Box::new(|_| ())));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let status = Status { home: None, mqtt: String::new(), mqtts: None, public: String::new() };
+    let status = Status { home: None, https: None, mqtt: String::new(), mqtts: None, public: String::new() };
     let server = {
         let _entered = runtime.enter();
         Server::bind(&world.config.state_dir, None).expect("a socket")

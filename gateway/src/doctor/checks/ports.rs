@@ -46,6 +46,7 @@ fn listeners(status: &Status) -> impl Iterator<Item = (&'static str, &str)> {
     [
         ("[public]", Some(&status.public)),
         ("[home]", status.home.as_ref()),
+        ("[public.tls]", status.https.as_ref()),
         ("[transport.mqtt]", Some(&status.mqtt)),
         ("[transport.mqtt.tls]", status.mqtts.as_ref()),
     ]
@@ -94,6 +95,7 @@ fn wanted(case: &Case) -> Vec<(&'static str, SocketAddr)> {
     let config = &case.config;
     let mut wanted =
         vec![("public.listen", config.public.listen), ("transport.mqtt.listen", config.mqtt.listen)];
+    wanted.extend(config.public.tls.as_ref().map(|tls| ("public.tls.listen", tls.listen)));
     wanted.extend(config.home.map(|address| ("home.listen", address)));
     wanted.extend(config.mqtt.tls.as_ref().map(|tls| ("transport.mqtt.tls.listen", tls.listen)));
     wanted

@@ -8,7 +8,7 @@ use tokio_rustls::rustls::{
 };
 
 use crate::{
-    config::{Certificate, MqttTls},
+    config::{Certificate, Tls},
     doctor::{
         Finding,
         case::{Case, address_of},
@@ -39,7 +39,7 @@ pub(in crate::doctor) async fn check(case: &Case) -> Vec<Finding> {
 }
 
 /// The listener for devices: its files, or what it shows if it runs.
-async fn devices(case: &Case, tls: &MqttTls) -> Vec<Finding> {
+async fn devices(case: &Case, tls: &Tls) -> Vec<Finding> {
     let status = case.gateway.as_ref().ok();
     let Some(address) = status.and_then(|status| address_of(status.mqtts.as_deref()?)) else {
         return vec![Finding::skipped("the listener for devices does not run", "see `ports`")];
@@ -49,7 +49,7 @@ async fn devices(case: &Case, tls: &MqttTls) -> Vec<Finding> {
         || case.public.as_ref().filter(|public| public.is_configured).map(|p| p.target.host.clone());
     let host = host.or_else(of_public).unwrap_or_else(|| address.ip().to_string());
     let (root, audience) = match &tls.certificate {
-        Certificate::Files { .. } => (None, Audience::Phones),
+        Certificate::Acme(_) | Certificate::Files { .. } => (None, Audience::Phones),
         Certificate::Own { dir, .. } => match own_root(dir) {
             Ok(root) => (Some(root), Audience::Paired),
             Err(what) => {

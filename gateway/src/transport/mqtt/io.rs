@@ -23,8 +23,8 @@ use super::{
     MqttRoom,
     config::{GREETING_MAX, HANDSHAKE_MAX},
     connection,
-    tls::Acceptor,
 };
+use crate::tls::Acceptor;
 
 /// What a listener's connections begin with.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@
 //!
 //! [`config`] holds the limits, [`session`] is the machine without sockets or clocks, [`frames`] and
 //! [`wire`] are what it speaks, [`seat`] is who is here, [`router`] is rumqttd, [`connection`] is one
-//! connection's task, [`io`] are the listeners, [`tls`] and [`web`] what may lie around MQTT.
+//! connection's task, [`io`] are the listeners, [`crate::tls`] and [`web`] what may lie around MQTT.
 
 mod config;
 mod connection;
@@ -22,7 +22,6 @@ mod seat;
 mod session;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod web;
 mod wire;
 
@@ -36,19 +35,19 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
-pub use self::{
-    config::Limits,
-    open::BoundBroker,
-    router::RouterDied,
-    tls::{Authority, TlsError},
-};
+pub use self::{config::Limits, open::BoundBroker, router::RouterDied};
 use self::{
     io::Greetings,
     router::{Post, Watch},
     seat::{Ending, Mail, Seats, lock},
 };
 use super::{Consignment, Directory, Event, Notice, Report, Transport, Turned};
-use crate::{clock::SharedClock, config::MqttConfig, model::DeviceId};
+use crate::{
+    clock::SharedClock,
+    config::MqttConfig,
+    model::DeviceId,
+    tls::{Acceptor, TlsError},
+};
 
 /// Why the room could not bind.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +83,7 @@ pub struct BoundRoom {
     listeners: Listeners,
     limits: Limits,
     local_addr: SocketAddr,
-    tls: Option<tls::Acceptor>,
+    tls: Option<Acceptor>,
 }
 
 impl BoundRoom {
@@ -100,7 +99,8 @@ impl BoundRoom {
         let failed = |source| BindError::Listen { address: config.listen, source };
         let local_addr = plain.local_addr().map_err(failed)?;
         let mut listeners = vec![(plain, io::Security::Plain)];
-        let tls = config.tls.as_ref().map(|tls| tls::Acceptor::new(&tls.certificate)).transpose()?;
+        let tls =
+            config.tls.as_ref().map(|tls| Acceptor::new("MQTT over TLS", &tls.certificate)).transpose()?;
         if let (Some(secure), Some(acceptor)) = (secure, &tls) {
             listeners.push((secure, io::Security::Tls(acceptor.clone())));
         }
@@ -113,7 +113,7 @@ impl BoundRoom {
     /// SHA-256 of the gateway's own certificate authority, as long as it uses one.
     #[must_use]
     pub fn fingerprint(&self) -> Option<String> {
-        self.tls.as_ref().and_then(tls::Acceptor::fingerprint)
+        self.tls.as_ref().and_then(Acceptor::fingerprint)
     }
 
     /// Where the room listens with TLS, if it does; with the port that port 0 became.
@@ -186,7 +186,7 @@ pub struct MqttRoom {
     seats: Seats,
     /// What [`run`](Self::run) takes.
     start: Mutex<Option<(Listeners, Watch)>>,
-    tls: Option<tls::Acceptor>,
+    tls: Option<Acceptor>,
 }
 
 impl std::fmt::Debug for MqttRoom {

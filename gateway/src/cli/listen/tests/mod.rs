@@ -77,7 +77,7 @@ impl Trial {
             self.asked.borrow_mut().push(request.clone());
             if *request == Request::Status {
                 let (mqtt, public) = (format!("mqtt://{address}"), String::new());
-                return Ok(Reply::Status(Status { home: None, mqtt, mqtts: None, public }));
+                return Ok(Reply::Status(Status { home: None, https: None, mqtt, mqtts: None, public }));
             }
             assert!(matches!(request, Request::DeviceAdd { .. }), "{request:?}");
             let pairings = self.pairings();

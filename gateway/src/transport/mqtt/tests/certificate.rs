@@ -16,16 +16,17 @@ use super::{
     secure::{shake, start_with, trusting},
 };
 use crate::{
-    config::{Certificate, MqttConfig, MqttTls},
+    config::{Certificate, MqttConfig, Tls},
     model::DeviceId,
-    transport::mqtt::{Authority, MqttRoom},
+    tls::Authority,
+    transport::mqtt::MqttRoom,
 };
 
 const DEVICE: DeviceId = DeviceId(7);
 
 fn settings(certificate: Certificate) -> MqttConfig {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    MqttConfig { tls: Some(MqttTls { certificate, listen }), ..config() }
+    MqttConfig { tls: Some(Tls { certificate, listen }), ..config() }
 }
 
 fn files(dir: &Path) -> Certificate {

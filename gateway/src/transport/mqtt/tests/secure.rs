@@ -29,7 +29,7 @@ use super::{
     raw::{Client, Connect, PATIENCE},
 };
 use crate::{
-    config::{Certificate, MqttConfig, MqttTls},
+    config::{Certificate, MqttConfig, Tls},
     model::DeviceId,
     transport::{Consignment, Transport as _, battery, mqtt::MqttRoom},
 };
@@ -95,7 +95,7 @@ fn file(name: &str) -> PathBuf {
 fn settings(certificate: &str, key: &str) -> MqttConfig {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let certificate = Certificate::Files { certificate: file(certificate), key: file(key) };
-    MqttConfig { tls: Some(MqttTls { certificate, listen }), ..config() }
+    MqttConfig { tls: Some(Tls { certificate, listen }), ..config() }
 }
 
 /// A room with these settings for its TLS listener, and where that is.

@@ -5,10 +5,8 @@
 //! server's certificate and key live in memory: nobody pins them, so each start may have new ones.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     sync::{
         Arc,
@@ -29,7 +27,7 @@ use tokio_rustls::rustls::{
     sign::CertifiedKey,
 };
 
-use super::TlsError;
+use super::{TlsError, files};
 use crate::model::{Moment, UnixTime};
 
 /// Key and certificate.
@@ -249,26 +247,19 @@ static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// Writes the whole file or nothing, and never over one that is there.
 fn keep(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    files::make_dir(path.parent().unwrap_or(Path::new(".")))?;
     // Nobody else's: two may make one at once.
     let new = path.with_extension(format!(
         "pem.new.{}.{}",
         std::process::id(),
         MADE.fetch_add(1, Ordering::Relaxed)
     ));
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    files::write(&new, text)?;
     let linked = fs::hard_link(&new, path);
     fs::remove_file(&new)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    File::open(dir)?.sync_all()
+    files::sync_dir(path)
 }

@@ -1,5 +1,7 @@
-//! The TLS listener's handshakes, and the certificate that they show.
+//! The TLS listeners' handshakes, and the certificates that they show: kept by somebody else in files, issued by
+//! the gateway's own authority, or ordered by ACME.
 
+mod acme;
 mod authority;
 mod files;
 #[cfg(test)]
@@ -7,7 +9,7 @@ mod tests;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -19,16 +21,24 @@ use tokio_rustls::{
         server::{ClientHello, ResolvesServerCert},
         sign::CertifiedKey,
     },
+    server::TlsStream,
 };
 
-pub use self::authority::Authority;
+pub use self::{acme::Renewal, authority::Authority};
 use self::{authority::Issued, files::Stamp};
-use super::seat::lock;
 use crate::{config::Certificate, model::Moment};
 
 /// Why the certificate or the key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
+    /// What ACME has to keep cannot be read or written.
+    #[error("{path}: what was ordered by ACME: {what}", path = path.display())]
+    Acme {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was wrong.
+        what: String,
+    },
     /// The gateway's own certificate authority can be neither read nor made.
     #[error("{path}: the gateway's own certificate authority: {what}; give it back from a backup, or remove the file and pair every device again", path = path.display())]
     Authority {
@@ -84,18 +94,28 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the TLS handshakes of one listener have in common. It outlives its certificates: those who come
 /// back resume their session (RFC 8446 §2.2, RFC 5077) whatever certificate is shown by now.
 #[derive(Clone)]
-pub(super) struct Acceptor(Arc<Shared>);
+pub struct Acceptor(Arc<Shared>);
 
 struct Shared {
     acceptor: TlsAcceptor,
     looked: Mutex<Looked>,
+    /// Of the listener, for the log.
+    name: &'static str,
     shown: Arc<Shown>,
     source: Source,
 }
 
 enum Source {
-    Files { certificate: PathBuf, key: PathBuf },
-    Own { authority: Box<Authority>, configured: Vec<String> },
+    /// [`Renewal`] puts it there.
+    Acme,
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    Own {
+        authority: Box<Authority>,
+        configured: Vec<String>,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -106,19 +126,29 @@ struct Looked {
     stamp: Stamp,
 }
 
-/// The certificate of the moment.
+/// The certificates of the moment.
 #[derive(Debug, Default)]
-struct Shown(RwLock<Option<Arc<CertifiedKey>>>);
+struct Shown {
+    /// For everybody.
+    key: RwLock<Option<Arc<CertifiedKey>>>,
+    /// For the authority that wants to see that the name leads here, while it does.
+    proof: RwLock<Option<Arc<CertifiedKey>>>,
+}
 
 impl ResolvesServerCert for Shown {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let which = if acme::is_challenge(&hello) { &self.proof } else { &self.key };
+        which.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Shown {
+    fn prove(&self, proof: Option<Arc<CertifiedKey>>) {
+        *self.proof.write().unwrap_or_else(PoisonError::into_inner) = proof;
+    }
+
     fn set(&self, key: Arc<CertifiedKey>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
+        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
     }
 }
 
@@ -130,10 +160,16 @@ impl std::fmt::Debug for Acceptor {
 
 impl Acceptor {
     /// Reads the certificate, or opens the gateway's own authority.
-    pub(super) fn new(certificate: &Certificate) -> Result<Self, TlsError> {
+    ///
+    /// `name` is the listener's, for the log.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn new(name: &'static str, certificate: &Certificate) -> Result<Self, TlsError> {
         let shown = Arc::<Shown>::default();
         let mut looked = Looked::default();
         let source = match certificate {
+            Certificate::Acme(_) => Source::Acme,
             Certificate::Files { certificate, key } => {
                 // Before reading: what changes meanwhile is read again.
                 looked.stamp = files::stamp(certificate, key);
@@ -144,13 +180,17 @@ impl Acceptor {
                 Source::Own { authority: Box::new(Authority::open(dir)?), configured: names.clone() }
             }
         };
-        let config = server_config(Arc::clone(&shown)).map_err(TlsError::Library)?;
+        let mut config = server_config(Arc::clone(&shown)).map_err(TlsError::Library)?;
+        if matches!(source, Source::Acme) {
+            // A list refuses those who offer nothing of it, so what is spoken here is in it, too.
+            config.alpn_protocols = vec![b"http/1.1".to_vec(), acme::ALPN.to_vec()];
+        }
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Self(Arc::new(Shared { acceptor, looked: Mutex::new(looked), shown, source })))
+        Ok(Self(Arc::new(Shared { acceptor, looked: Mutex::new(looked), name, shown, source })))
     }
 
     /// The handshake, with the certificate as it is now.
-    pub(super) fn accept<S>(&self, stream: S, now: Moment) -> tokio_rustls::Accept<S>
+    pub fn accept<S>(&self, stream: S, now: Moment) -> tokio_rustls::Accept<S>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -158,22 +198,30 @@ impl Acceptor {
         self.0.acceptor.accept(stream)
     }
 
+    /// Whether a public authority only looked whether it would get here, and has nothing to say.
+    #[must_use]
+    pub fn was_challenge<S>(&self, stream: &TlsStream<S>) -> bool {
+        stream.get_ref().1.alpn_protocol() == Some(acme::ALPN)
+    }
+
     /// SHA-256 of the gateway's own authority, as long as it uses one.
-    pub(super) fn fingerprint(&self) -> Option<String> {
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
         match &self.0.source {
-            Source::Files { .. } => None,
+            Source::Acme | Source::Files { .. } => None,
             Source::Own { authority, .. } => Some(authority.fingerprint()),
         }
     }
 
     /// Sees whether there is another certificate to show: when it is due, or `at_once`.
-    pub(super) fn look(&self, now: Moment, at_once: bool) {
+    pub fn look(&self, now: Moment, at_once: bool) {
         let mut looked = lock(&self.0.looked);
         if !at_once && looked.next.is_some_and(|next| now.instant < next) {
             return;
         }
         looked.next = Some(now.instant + LOOK_EVERY);
         let found = match &self.0.source {
+            Source::Acme => return,
             Source::Files { certificate, key } => {
                 let stamp = files::stamp(certificate, key);
                 if stamp == looked.stamp && !at_once {
@@ -193,12 +241,16 @@ impl Acceptor {
         match found {
             Ok(key) => {
                 self.0.shown.set(key);
-                tracing::info!("MQTT over TLS has a new certificate");
+                tracing::info!("{} has a new certificate", self.0.name);
             }
             // Once for each change of the files.
-            Err(error) => tracing::error!(%error, "the TLS certificate of before stays in use"),
+            Err(error) => tracing::error!(%error, "{}: the certificate of before stays in use", self.0.name),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn server_config(shown: Arc<Shown>) -> Result<ServerConfig, rustls::Error> {
