@@ -23,6 +23,8 @@ mod limits;
 mod matrix;
 mod meter;
 mod ntfy;
+mod ntfy_access;
+mod ntfy_hostile;
 mod offline;
 mod open_broker;
 mod process;
