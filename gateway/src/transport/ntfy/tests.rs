@@ -1,1 +1,3 @@
-//! The room over real sockets.
+//! The room behind its door. Over real sockets it is tested by the native tests.
+
+mod door;
