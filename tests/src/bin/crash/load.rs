@@ -132,16 +132,9 @@ pub(crate) fn join(scene: &Scene<'_>, device: usize) -> Result<Mqtt> {
     }
     // A session that was there before its SUBSCRIBE was safe is present, and hears nothing.
     if !subscribed || !client.present {
-        client.subscribe(&id)?;
-        while let Some(heard) = client.hear(Duration::from_secs(30))? {
-            match heard {
-                Heard::SubAck(code) if code < 2 => {
-                    scene.judge().devices[device].subscribed = true;
-                    return Ok(client);
-                }
-                Heard::SubAck(_) => return Err(ErrorKind::Other.into()),
-                Heard::Publish(_) | Heard::Pong | Heard::Other(_) => {}
-            }
+        match client.subscribe(&id)? {
+            Some(code) if code < 2 => scene.judge().devices[device].subscribed = true,
+            Some(_) | None => return Err(ErrorKind::Other.into()),
         }
     }
     Ok(client)

@@ -1,6 +1,7 @@
 //! A device in bytes: MQTT 3.1.1 or 5.0, acknowledging what and when it is told to.
 
 use std::{
+    collections::VecDeque,
     io::{Error, ErrorKind, Read as _, Result, Write as _},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
@@ -12,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection that has been welcomed.
 #[derive(Debug)]
 pub(crate) struct Mqtt {
+    /// Came while an answer was waited for.
+    early: VecDeque<Heard>,
     level: u8,
     /// The gateway knew the device's subscription.
     pub(crate) present: bool,
@@ -51,7 +54,8 @@ impl Mqtt {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         let since = Instant::now();
-        let mut client = Self { level, present: false, since, stream, unread: Vec::new() };
+        let mut client =
+            Self { early: VecDeque::new(), level, present: false, since, stream, unread: Vec::new() };
         let mut body = [&text("MQTT")[..], &[level, 0xc0, 0, 120]].concat();
         if level == 5 {
             // Session Expiry Interval: never. Receive Maximum: 65,535.
@@ -75,15 +79,24 @@ impl Mqtt {
         Ok(client)
     }
 
-    /// SUBSCRIBE to the whole inbox.
-    pub(crate) fn subscribe(&mut self, device: &str) -> Result<()> {
+    /// Subscribes to the whole inbox; the code of the answer, `None` if there is none. What comes before it is
+    /// heard later: the gateway may know a subscription whose SUBACK the last process could not send any more, and
+    /// then it delivers at once.
+    pub(crate) fn subscribe(&mut self, device: &str) -> Result<Option<u8>> {
         let mut body = vec![0, 1];
         if self.level == 5 {
             body.push(0);
         }
         body.extend(text(&format!("up/{device}/inbox/#")));
         body.push(1);
-        self.stream.write_all(&packet(0x82, &body))
+        self.stream.write_all(&packet(0x82, &body))?;
+        while let Some(heard) = self.read(PATIENCE)? {
+            match heard {
+                Heard::SubAck(code) => return Ok(Some(code)),
+                Heard::Publish(_) | Heard::Pong | Heard::Other(_) => self.early.push_back(heard),
+            }
+        }
+        Ok(None)
     }
 
     /// PUBACKs, in one write.
@@ -99,6 +112,13 @@ impl Mqtt {
 
     /// What is heard next; `None` after `limit`.
     pub(crate) fn hear(&mut self, limit: Duration) -> Result<Option<Heard>> {
+        match self.early.pop_front() {
+            Some(heard) => Ok(Some(heard)),
+            None => self.read(limit),
+        }
+    }
+
+    fn read(&mut self, limit: Duration) -> Result<Option<Heard>> {
         let Some((first, body)) = self.packet(limit)? else { return Ok(None) };
         let heard = match first >> 4 {
             3 => self.publish(first, &body).map(Heard::Publish).ok_or(Error::from(ErrorKind::InvalidData))?,
