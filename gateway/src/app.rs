@@ -5,7 +5,6 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
-    path::Path,
     sync::Arc,
 };
 
@@ -98,8 +97,10 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         return Err(io::Error::other(error).into());
     }
     let clock = Arc::new(SystemClock::default());
+    let runtime_dir = console::runtime_dir();
+    let scratch = runtime_dir.clone().unwrap_or_else(std::env::temp_dir);
     let Store { accounts, archive, backlog, closer, intake, ledger, newest } =
-        Store::open(&config.state_dir, |newest| {
+        Store::open_readable(&config.state_dir, &scratch, |newest| {
             clock.raise_floor(newest);
             clock.moment()
         })?;
@@ -153,8 +154,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         );
     }
     let open_broker = config.open_broker.map(mqtt::BoundBroker::bind).transpose()?;
-    let runtime_dir = std::env::var_os("RUNTIME_DIRECTORY");
-    let control = console::Server::bind(&config.state_dir, runtime_dir.as_ref().map(Path::new))?;
+    let control = console::Server::bind(&config.state_dir, runtime_dir.as_deref())?;
 
     let (http, home, mqtt) = (public.local_addr()?, public.home_addr()?, room.local_addr());
     let https = public.secure_addr()?;

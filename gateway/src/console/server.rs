@@ -69,13 +69,22 @@ impl Server {
         let linked = socket::in_state_dir(state_dir);
         // Both before anything is bound: a link left by a dead gateway may lead to the socket of this one.
         make_way(&path)?;
-        make_way(&linked)?;
+        match make_way(&linked) {
+            // A disk that cannot be written to; what lies there may lead here all the same.
+            Err(BindError::Io(..)) if linked != path => {}
+            outcome => outcome?,
+        }
         let listener = listen(&path).map_err(|error| BindError::Io(path.clone(), error))?;
         // From here on, dropping the server removes what was made.
         let mut server = Self { link: None, listener, path };
-        if linked != server.path {
-            symlink(&server.path, &linked).map_err(|error| BindError::Io(linked.clone(), error))?;
-            server.link = Some(linked);
+        if linked != server.path && !fs::read_link(&linked).is_ok_and(|target| target == server.path) {
+            match symlink(&server.path, &linked) {
+                Ok(()) => server.link = Some(linked),
+                // Deliveries go on without it.
+                Err(error) => {
+                    tracing::error!(link = %linked.display(), %error, "commands will not find the gateway: the link to its control socket cannot be made");
+                }
+            }
         }
         Ok(server)
     }

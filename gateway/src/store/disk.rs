@@ -16,7 +16,7 @@ use nix::{
     fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise},
 };
 
-use super::{OpenError, rebuild};
+use super::{OpenError, rebuild, stand_in};
 
 /// sled's page cache; what waits lies on disk, and most messages leave before they are read back.
 const CACHE_BYTES: u64 = 2 << 20;
@@ -70,21 +70,55 @@ struct Files {
     log: File,
     /// Held as long as the database is; sled's own lock comes too late to protect the sweep before it.
     lock: Flock<File>,
+    /// This is a copy: the disk could be read, but not written to.
+    stands_in: bool,
 }
 
 impl Disk {
-    /// Opens or creates `<state>/db`.
-    pub(super) fn open(state: &Path) -> Result<Self, OpenError> {
+    /// Opens or creates `<state>/db`. Where the disk can be read but not written to, a copy of it in `scratch`, if
+    /// that is given: then [`stands_in`](Self::stands_in) is true until it was [`reopen`](Self::reopen)ed.
+    pub(super) fn open(state: &Path, scratch: Option<&Path>) -> Result<Self, OpenError> {
         create_dir(state).map_err(|error| io_error(state, &error))?;
         let lock = lock(state)?;
-        let files = open_locked(state, lock).map_err(|(error, _)| error)?;
-        Ok(Self {
-            files: RwLock::new(Some(files)),
+        let disk = Self {
+            files: RwLock::new(None),
             quiet: Mutex::default(),
             state: state.to_owned(),
             #[cfg(test)]
             faults: Faults::default(),
-        })
+        };
+        let files = open_locked(state, lock).or_else(|(error, lock)| disk.stand_in(scratch, error, lock))?;
+        *disk.files.write().unwrap_or_else(PoisonError::into_inner) = Some(files);
+        Ok(disk)
+    }
+
+    /// Copies what could not be opened, unless the disk works and something else is wrong.
+    fn stand_in(
+        &self,
+        scratch: Option<&Path>,
+        error: OpenError,
+        lock: Flock<File>,
+    ) -> Result<Files, OpenError> {
+        let Some(scratch) = scratch else { return Err(error) };
+        if self.probe().is_ok() {
+            return Err(error);
+        }
+        match stand_in::open(&self.state, scratch) {
+            Ok((db, log)) => {
+                tracing::error!(%error, "the disk refuses to be written to; delivering what is stored, and refusing messages until it works again");
+                Ok(Files { db, log, lock, stands_in: true })
+            }
+            Err(why) => {
+                tracing::error!(error = %why, scratch = %scratch.display(), "nor can what is stored be copied to where it could be opened");
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether this is a copy that nobody may write to.
+    pub(super) fn stands_in(&self) -> bool {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.as_ref().is_some_and(|files| files.stands_in)
     }
 
     /// Where the database lies, for messages.
@@ -149,6 +183,9 @@ impl Disk {
             drop(self.faults.gate.lock());
             #[cfg(test)]
             Faults::strike(&self.faults.write)?;
+            if files.stands_in {
+                return Err(io::Error::other("what was opened is a copy: nothing written to it would last"));
+            }
             for batch in batches {
                 files.db.apply_batch(batch)?;
             }
@@ -168,7 +205,21 @@ impl Disk {
         self.probe().map_err(|error| io_error(&self.state, &error))?;
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let lock = match files.take() {
-            Some(Files { db, log, lock }) => {
+            // It goes when there is something better: what is stored can be read meanwhile.
+            Some(Files { db, log, lock, stands_in: true }) => {
+                return match open_locked(&self.state, lock) {
+                    Ok(opened) => {
+                        *files = Some(opened);
+                        let_go(db);
+                        Ok(())
+                    }
+                    Err((error, lock)) => {
+                        *files = Some(Files { db, log, lock, stands_in: true });
+                        Err(error)
+                    }
+                };
+            }
+            Some(Files { db, log, lock, stands_in: false }) => {
                 give_up(db, &self.path());
                 // The kernel may hold pages as clean that it failed to write: a log continued behind
                 // such a page would be cut off there after a power failure.
@@ -199,7 +250,7 @@ impl Disk {
     /// [`reopen`](Self::reopen)ed.
     pub(super) fn rebuild(&self) -> io::Result<()> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(Files { db, log, lock }) = files.take() else {
+        let Some(Files { db, log, lock, .. }) = files.take() else {
             return Err(io::Error::other("the database is closed"));
         };
         let built = catch_unwind(AssertUnwindSafe(|| {
@@ -224,7 +275,7 @@ impl Disk {
     /// Closes the database; every later call fails.
     pub(super) fn close(&self) {
         let files = self.files.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Files { db, log, lock }) = files {
+        if let Some(Files { db, log, lock, .. }) = files {
             give_up(db, &self.path());
             drop((log, lock));
         }
@@ -267,9 +318,7 @@ pub(super) fn collect_garbage(rounds: u32) {
 /// Drops a database. sled syncs on drop and panics when that fails, which it may after a failure; and
 /// its threads let go of its file, and of the lock on it, a little later.
 pub(super) fn give_up(db: sled::Db, path: &Path) {
-    if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
-        tracing::warn!("the database did not close cleanly; what was acknowledged is safe");
-    }
+    let_go(db);
     for _ in 0..RELEASE_TRIES {
         let Ok(file) = File::open(path.join("db")) else {
             return;
@@ -280,6 +329,12 @@ pub(super) fn give_up(db: sled::Db, path: &Path) {
         std::thread::sleep(Duration::from_millis(1));
     }
     tracing::warn!("the database is still locked; it may not open again at once");
+}
+
+fn let_go(db: sled::Db) {
+    if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+        tracing::warn!("the database did not close cleanly; what was acknowledged is safe");
+    }
 }
 
 fn io_error(path: &Path, error: &io::Error) -> OpenError {
@@ -298,6 +353,8 @@ pub(super) fn lock(state: &Path) -> Result<Flock<File>, OpenError> {
         .truncate(false)
         .write(true)
         .open(&path)
+        // On a read-only disk one that is there will do.
+        .or_else(|error| File::open(&path).map_err(|_| error))
         .map_err(|error| io_error(&path, &error))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         if errno == Errno::EWOULDBLOCK {
@@ -326,7 +383,7 @@ fn open_locked(state: &Path, lock: Flock<File>) -> Result<Files, (OpenError, Flo
             Ok((db, file))
         });
     match opened {
-        Ok((db, log)) => Ok(Files { db, log, lock }),
+        Ok((db, log)) => Ok(Files { db, log, lock, stands_in: false }),
         Err(error) => Err((error, lock)),
     }
 }

@@ -11,7 +11,7 @@
 //! of a group has a message still to come · [`loads`] how much waits for whom ·
 //! [`committer`] group commit · [`recovery`] what happens when the disk fails · [`intake`], [`backlog`],
 //! [`ledger`], [`accounts`] the handles · [`archive`] and [`restore`] backups · [`rebuild`] a database
-//! made anew.
+//! made anew · [`stand_in`] a copy to deliver from while the disk cannot be written to.
 //!
 //! # On disk
 //! `<state>/lock` is held (flock) while the store is open. `<state>/db/` is one sled 0.34 database
@@ -36,6 +36,9 @@
 //! pages as clean that never reached the disk; so the committer waits until a probe file can be
 //! written and synced, drops the database together with its cached pages, opens it again from what
 //! is truly on disk, puts the keys of the failed batch right, and only then accepts again.
+//!
+//! A disk that cannot be written to when the gateway starts is the same failure, before the first batch: what is
+//! stored is read from a copy in memory until the probe succeeds.
 
 mod accounts;
 mod archive;
@@ -53,6 +56,7 @@ mod registers;
 mod restore;
 mod seal;
 mod shares;
+mod stand_in;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -190,7 +194,20 @@ impl Store {
     /// # Errors
     /// [`OpenError`], which names the file and the remedy.
     pub fn open(dir: &Path, now: impl FnOnce(UnixTime) -> Moment) -> Result<Self, OpenError> {
-        open::store(dir, now, committer::Pace::default())
+        open::store(dir, None, now, committer::Pace::default())
+    }
+
+    /// The same, for whoever delivers: if the disk can be read but not written to, from a copy in `scratch`, which
+    /// lies in memory at best. Until the disk works again nothing is accepted: [`NotStored::Disk`].
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); also where the copy has no room in `scratch`.
+    pub fn open_readable(
+        dir: &Path,
+        scratch: &Path,
+        now: impl FnOnce(UnixTime) -> Moment,
+    ) -> Result<Self, OpenError> {
+        open::store(dir, Some(scratch), now, committer::Pace::default())
     }
 }
 

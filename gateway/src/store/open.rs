@@ -18,7 +18,7 @@ use super::{
     record::{self, Flaw, MessageHead, Reserve},
     seal::Seal,
     shares::Owed,
-    state::{ARRIVALS, Core, Slot, State},
+    state::{ARRIVALS, Core, Mode, Slot, State},
 };
 use crate::model::{DeviceId, MessageId, Moment, Pending, Ttl, UnixTime};
 
@@ -27,13 +27,14 @@ const SPARE_SHARE: u64 = 4;
 /// … and so many bytes more, or the database is written anew at the start.
 const SPARE_BYTES: u64 = 2 << 20;
 
-/// Opens or creates the store below `dir`.
+/// Opens or creates the store below `dir`, or a copy in `scratch` as long as the disk cannot be written to.
 pub(super) fn store(
     dir: &Path,
+    scratch: Option<&Path>,
     now: impl FnOnce(UnixTime) -> Moment,
     pace: Pace,
 ) -> Result<Store, OpenError> {
-    let disk = Disk::open(dir)?;
+    let mut disk = Disk::open(dir, scratch)?;
     let path = disk.path();
     let failed = |error: io::Error| OpenError::Io(path.clone(), error.to_string());
     let reserve = read_reserve(&disk).map_err(failed)?;
@@ -48,6 +49,9 @@ pub(super) fn store(
         disk.close();
         return Err(OpenError::Newer(path, format));
     }
+    if disk.stands_in() && (found.format.is_none() || found.token_key.is_none()) {
+        return Err(failed(io::Error::other("a new database cannot be written: the disk refuses it")));
+    }
     let mut live = 0;
     let scanned = disk.scan(|key, value| {
         live += (key.len() + value.len()) as u64;
@@ -58,12 +62,17 @@ pub(super) fn store(
     found.share_out();
     let token_key = found.complete(&disk).map_err(failed)?;
     let size = disk.size().map_err(failed)?;
-    if size > SPARE_SHARE * live + SPARE_BYTES {
+    if !disk.stands_in() && size > SPARE_SHARE * live + SPARE_BYTES {
         tracing::info!(size, live, "the database has grown out of proportion; writing it anew");
         if let Err(error) = disk.rebuild() {
             tracing::warn!(%error, "the database could not be written anew; going on with the old one");
-            disk.reopen()?;
+            // Also where there is room for neither: what was begun is swept away first.
+            disk = Disk::open(dir, scratch)?;
         }
+    }
+    if disk.stands_in() {
+        // As after a batch that failed: the committer probes the disk, and opens the true one.
+        (found.state.mode, found.state.broken) = (Mode::Failed, true);
     }
 
     let (arrivals, receiver) = mpsc::channel(ARRIVALS);
@@ -314,7 +323,9 @@ impl Found {
                 fresh
             }
         };
-        if self.format.is_none() || self.token_key.is_none() || !self.odd.is_empty() {
+        // Where the disk cannot be written to, what cannot be read lies there until the next start.
+        let is_lacking = self.format.is_none() || self.token_key.is_none() || !self.odd.is_empty();
+        if is_lacking && !disk.stands_in() {
             disk.write([batch])?;
         }
         Ok(token_key)

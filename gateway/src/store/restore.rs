@@ -105,7 +105,7 @@ fn refuse_full(dir: &Path) -> Result<(), RestoreError> {
     if !["db", "db.new", "db.old"].iter().any(|name| dir.join(name).exists()) {
         return Ok(());
     }
-    let disk = Disk::open(dir)?;
+    let disk = Disk::open(dir, None)?;
     let (mut found, meta) = (Contents::default(), super::Space::Meta as u8);
     let mut others = 0;
     let seen = disk.scan(|key, _| {

@@ -29,6 +29,73 @@ async fn post(gateway: &Gateway, endpoint: &str, ttl: u64, body: &str) -> Respon
     gateway.post(endpoint).ttl(ttl).body(body.to_owned()).send().await
 }
 
+/// What is stored when the disk has failed already at the start.
+async fn starts_on(test: &str, fault: Fault) {
+    let home = tempfile::tempdir().expect("a directory is made");
+    let Some(mut disk) = disk(test, &home) else { return };
+    let run = home.path().join("run");
+    std::fs::create_dir(&run).expect("a directory is made");
+    let run = run.display().to_string();
+    let mut gateway = Gateway::new().state_in(disk.path()).env("RUNTIME_DIRECTORY", &run).start().await;
+    let (present, endpoint) = absent(&gateway).await;
+    let (away, kept) = absent(&gateway).await;
+    // A phone that was there before: a new session would have to be written.
+    let mut here = Phone::connect(&gateway, &present, Version::V5).await;
+    here.subscribe().await;
+    drop(here);
+    for number in 0..20 {
+        push(&gateway, &endpoint, &number.to_string()).await;
+    }
+    push(&gateway, &kept, "before").await;
+    gateway.kill9().await;
+
+    disk.fail(Some(fault));
+    gateway.start_again().await;
+    for _ in 0..2 {
+        let refused = post(&gateway, &kept, 3600, "during").await;
+        assert_eq!(refused.status, 503, "{fault:?}: {refused:?}");
+        assert!(refused.header("retry-after").is_some(), "{fault:?}: {refused:?}");
+    }
+    let mut here = Phone::connect(&gateway, &present, Version::V5).await;
+    assert!(here.session_present, "{fault:?}");
+    for number in 0..20 {
+        let received = here.expect_push().await;
+        assert_eq!(received.payload, number.to_string(), "{fault:?}: what was stored is delivered, in order");
+        here.ack(&received).await;
+    }
+    here.settle().await;
+    let left = std::fs::read_dir(&run).expect("it is listed").flatten().map(|entry| entry.file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["control.sock"], "{fault:?}: the copy has no name");
+    // Nothing of it has reached the disk, so that it may come once more after another start.
+    gateway.kill9().await;
+    gateway.start_again().await;
+
+    disk.fail(None);
+    let pause = accepted_again(&gateway, &kept, "after").await;
+    let _ = writeln!(std::io::stderr(), "started on {fault:?}: accepted after {} ms", pause.as_millis());
+    assert!(pause < RECOVERY, "{fault:?}: {pause:?}");
+    drop(here);
+    let mut here = Phone::connect(&gateway, &present, Version::V5).await;
+    push(&gateway, &endpoint, "fence").await;
+    assert_eq!(bodies_until(&mut here, "fence").await.len(), 20, "{fault:?}");
+
+    disk.power_off();
+    gateway.kill9().await;
+    disk.cut(&Loss::Unsynced, "db");
+    gateway.start_again().await;
+    push(&gateway, &kept, "fence").await;
+    let mut phone = Phone::connect(&gateway, &away, Version::V5).await;
+    phone.subscribe().await;
+    assert_eq!(
+        bodies_until(&mut phone, "fence").await,
+        ["before", "after"],
+        "{fault:?}: neither lost nor twice"
+    );
+    gateway.kill9().await;
+    drop((phone, here));
+    disk.end();
+}
+
 /// How long it took until a message was accepted again.
 async fn accepted_again(gateway: &Gateway, endpoint: &str, body: &str) -> Duration {
     let start = Instant::now();
@@ -127,4 +194,24 @@ async fn a_disk_that_is_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_read_only() {
     survives("a_disk_that_is_read_only", Fault::ReadOnly).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_disk_that_is_full() {
+    starts_on("a_start_on_a_disk_that_is_full", Fault::Full).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_disk_that_is_read_only() {
+    starts_on("a_start_on_a_disk_that_is_read_only", Fault::ReadOnly).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_disk_whose_writes_fail() {
+    starts_on("a_start_on_a_disk_whose_writes_fail", Fault::Write).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_disk_whose_fsync_fails() {
+    starts_on("a_start_on_a_disk_whose_fsync_fails", Fault::Sync).await;
 }

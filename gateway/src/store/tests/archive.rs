@@ -133,7 +133,7 @@ fn a_rebuild_cut_off_at_any_step_leaves_one_whole_database() {
         let world = World::new();
         let id = world.stored(push("kept"));
         let (dir, clock) = world.close();
-        let disk = Disk::open(dir.path()).expect("opens");
+        let disk = Disk::open(dir.path(), None).expect("opens");
         rebuild::steps::LAST.set(Some(step));
         disk.rebuild().expect_err("cut off");
         rebuild::steps::LAST.set(None);

@@ -66,7 +66,7 @@ impl World {
 
     fn open(dir: Arc<TempDir>, clock: Arc<ManualClock>) -> Self {
         let pace = Pace { linger: Duration::from_millis(20), probe: Duration::from_millis(1) };
-        let store = open::store(dir.path(), |_| clock.moment(), pace).expect("the store opens");
+        let store = open::store(dir.path(), None, |_| clock.moment(), pace).expect("the store opens");
         let Store { accounts, archive, mut backlog, closer, intake, ledger, newest } = store;
         let (arrivals, restored) = (backlog.arrivals(), backlog.restored());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
