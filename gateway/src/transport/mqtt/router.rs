@@ -37,9 +37,11 @@ use crate::{
 const SEGMENT_SIZE: usize = 1024;
 /// All but the oldest of them hold a window of single messages, so that nothing rolls away unread.
 const SEGMENTS: usize = 5;
-/// Bytes of a ticket for one message by the router's count: 4, its topic, and the number.
-const TICKET: usize = 4 + "up/0000000000000/inbox/push".len() + NUMBER;
-const _: () = assert!((SEGMENTS - 1) * (SEGMENT_SIZE / TICKET) >= WINDOW_MAX as usize);
+const _: () = {
+    // Bytes of a ticket for one message by the router's count: 4, its topic, and the number.
+    let ticket = 4 + "up/0000000000000/inbox/push".len() + NUMBER;
+    assert!((SEGMENTS - 1) * (SEGMENT_SIZE / ticket) >= WINDOW_MAX as usize);
+};
 /// How long the router is left alone when it is too busy.
 const KNOCK_AGAIN: Duration = Duration::from_micros(500);
 /// Bytes of a message's number in a ticket.
