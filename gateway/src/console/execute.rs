@@ -1,20 +1,36 @@
 //! Does what the owner asks: the same code behind the socket and without a running gateway.
 
+use std::time::Duration;
+
 use super::{DeviceRow, DeviceShown, GroupRow, Pairing, RegistrationRow, Reply, Request, Status, metrics};
 use crate::{
     model::{AppToken, DeviceId, Group, Malformed, QuietChoice, VapidKey, Waiting},
     registry::{self, Refusal, Registry},
+    store::NotStored,
     transport::{RegisterRequest, RegisteredAs},
 };
 
 /// The protocols that a device may speak that is paired from here.
 const TRANSPORTS: [&str; 3] = ["autopush", "mqtt", "ntfy"];
 
+/// How long the owner waits for a store that is busy, which lasts a tenth of a second after thousands of messages
+/// have been withdrawn at once; less than the command line waits for an answer.
+const BUSY_TRIES: u32 = 250;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
 /// Answers one request. `status` is `None` when no gateway runs.
 pub async fn execute(registry: &Registry, status: Option<&Status>, request: Request) -> Reply {
-    attempt(registry, status, request)
-        .await
-        .unwrap_or_else(|failure| Reply::Failed { message: failure.to_string() })
+    for _ in 0..BUSY_TRIES {
+        match attempt(registry, status, request.clone()).await {
+            // Nothing was changed by it. An application server is told to come back; a person would have to.
+            Err(Failure::Refused(Refusal::NotStored(NotStored::Busy))) => {
+                tokio::time::sleep(BUSY_PAUSE).await
+            }
+            Err(failure) => return Reply::Failed { message: failure.to_string() },
+            Ok(reply) => return reply,
+        }
+    }
+    Reply::Failed { message: Failure::Refused(Refusal::NotStored(NotStored::Busy)).to_string() }
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -132,3 +132,21 @@ async fn the_owner_chooses_how_a_device_is_woken() {
     let stranger = Request::DeviceSet { id: "0000000000000".to_owned(), profile: None, quiet: None };
     assert!(failure(&house, stranger).await.contains("0000000000000"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_waits_for_a_busy_store_instead_of_being_refused() {
+    let mut house = House::open();
+    let device = pair(&house).await.device;
+    register(&house, &device, None).await;
+    let registration = house.registry.registrations().remove(0).registration;
+    let mut arrivals = house.arrivals();
+    house.fill(&registration, 1500).await;
+    assert_eq!(ask(&house, Request::DeviceRemove { id: device }).await, Reply::Done);
+    // Nobody reads that 1,500 messages are withdrawn, so nothing can be changed.
+    let planner = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        while arrivals.recv().await.is_some() {}
+    });
+    pair(&house).await;
+    planner.abort();
+}

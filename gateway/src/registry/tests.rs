@@ -5,8 +5,8 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use super::*;
 use crate::{
     clock::{Clock as _, ManualClock},
-    model::{AppToken, Learnt, NetworkName, Session, UnixTime, VapidKey},
-    store::{Closer, Lookup, Store},
+    model::{AppToken, Coding, Learnt, NetworkName, Registration, Session, Ttl, UnixTime, Urgency, VapidKey},
+    store::{Arrival, Closer, Lookup, NewPush, Store},
     transport::{About, Directory, Login, News, RegisterRefusal, RegisterRequest, RegisteredAs, Tell},
 };
 
@@ -48,6 +48,27 @@ impl House {
         );
         let (registry, rest) = (Arc::new(registry), (backlog, intake, ledger));
         Self { archive, clock, dir, notices, registry, closer, rest }
+    }
+
+    /// Stores as many messages for a registration as are asked for.
+    pub(crate) async fn fill(&self, registration: &Registration, count: usize) {
+        for _ in 0..count {
+            let push = NewPush {
+                body: "push".into(),
+                coding: Coding::default(),
+                registration: Arc::new(registration.clone()),
+                topic: None,
+                ttl: Ttl::DEFAULT,
+                urgency: Urgency::Normal,
+            };
+            let appended = self.rest.1.append(push, self.clock.moment()).expect("there is room");
+            appended.commit.await.expect("it is written");
+        }
+    }
+
+    /// What the planner reads from a store that is in use.
+    pub(crate) fn arrivals(&mut self) -> tokio::sync::mpsc::Receiver<Arrival> {
+        self.rest.0.arrivals()
     }
 
     /// Closes the store in order and opens it again.
