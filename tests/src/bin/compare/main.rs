@@ -10,7 +10,8 @@
 //! - latency: one push at a time, from the first byte of the request to its answer and to its arrival at
 //!   the subscriber;
 //! - cost at 16 in flight: processor time and bytes written to disk per push, read once the server rests;
-//! - resident memory a few seconds after the start, and after the bursts.
+//! - resident memory a few seconds after the start, and after the bursts;
+//! - recovery: from the start after kill -9 to the first answer, with messages that wait.
 //!
 //! With `--phones`, see [`phones`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is this program's output")]
@@ -24,6 +25,7 @@ mod mqtt;
 mod phones;
 mod proc;
 mod push;
+mod recovery;
 mod report;
 mod rounds;
 mod servers;

@@ -70,6 +70,12 @@ pub(crate) enum Measure {
     BurstMemory(Case),
     /// Thousands of pushes that were accepted in those bursts.
     BurstPushes(Case),
+    /// ms from the start after kill -9 to the first answer, with [`crate::recovery::WAITING`] messages.
+    Recovery,
+    /// The same with [`crate::recovery::MANY`] …
+    ManyRecovery,
+    /// … and the most MB resident until then.
+    ManyMemory,
     /// The generator's own processor time as a part of one core, at 16 in flight.
     Generator(Case),
 }

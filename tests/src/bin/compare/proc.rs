@@ -47,6 +47,12 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     Ok(field(&status, "VmRSS:").ok_or("/proc/<pid>/status has no VmRSS")? * 1024)
 }
 
+/// The most memory that was resident since its start, in bytes.
+pub(crate) fn peak(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(field(&status, "VmHWM:").ok_or("/proc/<pid>/status has no VmHWM")? * 1024)
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()

@@ -8,6 +8,7 @@ use crate::{
     args::Args,
     latency::{PER_SECOND, TURN},
     measures::{Case, Measure, Measures, Side},
+    recovery::{MANY, WAITING},
     rounds::{EQUAL, IN_FLIGHT},
 };
 
@@ -115,6 +116,28 @@ fn rows() -> Vec<Row> {
             Goal::None,
         );
     }
+    row(
+        Measure::Recovery,
+        format!("kill -9 with {WAITING} messages waiting, to the first answer"),
+        "recovery_ms".to_owned(),
+        "ms",
+        Goal::None,
+    );
+    let many = format!("with {MANY} messages waiting");
+    row(
+        Measure::ManyRecovery,
+        format!("kill -9 {many}, to the first answer"),
+        "recovery_many_ms".to_owned(),
+        "ms",
+        Goal::AtMost(2_000.0),
+    );
+    row(
+        Measure::ManyMemory,
+        format!("resident memory {many}, at most, until the first answer"),
+        "rss_recovery_many_mb".to_owned(),
+        "MB",
+        Goal::AtMost(64.0),
+    );
     rows
 }
 

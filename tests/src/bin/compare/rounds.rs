@@ -8,7 +8,7 @@ use crate::{
     latency::{Publisher, Times},
     load::{self, Plan, precise},
     measures::{Case, Measure, Measures, Side, percentile},
-    proc,
+    proc, recovery,
     servers::Server,
     subscriber::Subscriber,
 };
@@ -41,6 +41,10 @@ pub(crate) fn measure(args: &Args, work: &Path) -> Result<Measures> {
                 bursts(side, case, args, work, &mut measures)?;
                 equal_burst(side, case, args, work, &mut measures)?;
             }
+        }
+        for &side in sides.iter().filter(|side| **side != Side::Mosquitto) {
+            eprintln!("compare: round {round} of {}: {}, recovery", args.rounds(), side.name());
+            recovery::measure(side, args, work, &mut measures)?;
         }
         // Whoever went first goes last: a machine that gets slower or faster favours nobody.
         sides.reverse();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -29,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// What to post to, one path for each app. Empty for a server without HTTP.
     pub(crate) paths: Vec<String>,
+    /// The same of a second device.
+    pub(crate) spare_paths: Vec<String>,
     /// What to publish to instead.
     pub(crate) publish_topic: Option<String>,
     /// How to subscribe.
@@ -42,6 +44,7 @@ pub(crate) struct Server {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
+    command: Command,
     dir: PathBuf,
 }
 
@@ -84,6 +87,25 @@ impl Server {
         self.running.pid()
     }
 
+    /// Kills it, starts it again, and waits for its first answer: how long that took from the start.
+    pub(crate) fn recover(&mut self) -> Result<Duration> {
+        let start = self.running.kill_and_start()?;
+        if self.side == Side::Gateway {
+            self.address = listener(&self.running.ready()?, "public=http://")?;
+        } else {
+            self.running.wait_for(self.address)?;
+        }
+        let path = if self.side == Side::Gateway { "/health" } else { "/v1/health" };
+        let mut stream = TcpStream::connect(self.address)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        if !answer.starts_with("HTTP/1.1 200 ") {
+            return Err(format!("{path} is answered {answer:?}").into());
+        }
+        Ok(start.elapsed())
+    }
+
     /// What went wrong, with the end of its log.
     pub(crate) fn failure(&self, error: &Error) -> Error {
         format!("{}: {error}\n{}", self.side.name(), self.running.log()).into()
@@ -93,9 +115,18 @@ impl Server {
 impl Running {
     /// Starts `command` with its log in `dir`.
     pub(crate) fn spawn(mut command: Command, dir: PathBuf, stdout: Stdio) -> Result<Self> {
-        let log = File::create(dir.join("log"))?;
+        let log = File::options().create(true).append(true).open(dir.join("log"))?;
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn()?;
-        Ok(Self { child, dir })
+        Ok(Self { child, command, dir })
+    }
+
+    /// Kills it and starts it again; since when it runs.
+    fn kill_and_start(&mut self) -> Result<Instant> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let start = Instant::now();
+        self.child = self.command.spawn()?;
+        Ok(start)
     }
 
     /// The gateway's `ready public=http://127.0.0.1:PORT mqtt=mqtt://127.0.0.1:PORT …`.
@@ -132,7 +163,7 @@ impl Running {
                     format!("it does not listen on {address} after {PATIENCE:?}\n{}", self.log()).into()
                 );
             }
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -163,20 +194,25 @@ fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
         }
         Ok(serde_json::from_slice(&output.stdout)?)
     };
-    let device = ask(&["device", "add", "compare"])?;
-    let login = Login { user: text(&device, "device")?, secret: text(&device, "secret")? };
-    let mut paths = Vec::new();
-    for app in 0..APPS {
-        let registration = ask(&["registration", "add", &login.user, &format!("app-{app}")])?;
-        let endpoint = text(&registration, "endpoint")?;
-        let path = endpoint.find("/p/").ok_or_else(|| format!("endpoint without /p/: {endpoint}"))?;
-        paths.push(endpoint[path..].to_owned());
-    }
+    let pair = || -> Result<(Login, Vec<String>)> {
+        let device = ask(&["device", "add", "compare"])?;
+        let login = Login { user: text(&device, "device")?, secret: text(&device, "secret")? };
+        let mut paths = Vec::new();
+        for app in 0..APPS {
+            let registration = ask(&["registration", "add", &login.user, &format!("app-{app}")])?;
+            let endpoint = text(&registration, "endpoint")?;
+            let path = endpoint.find("/p/").ok_or_else(|| format!("endpoint without /p/: {endpoint}"))?;
+            paths.push(endpoint[path..].to_owned());
+        }
+        Ok((login, paths))
+    };
+    let ((login, paths), (_, spare_paths)) = (pair()?, pair()?);
     let filter = format!("up/{}/inbox/#", login.user);
     Ok(Server {
         side: Side::Gateway,
         address,
         paths,
+        spare_paths,
         publish_topic: None,
         subscription: Subscription::Mqtt { address: mqtt, filter, login: Some(login) },
         version: version_line(Command::new(binary).arg("--version"), "unifiedpush-gateway")
@@ -223,6 +259,7 @@ fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
         side: Side::Ntfy,
         address,
         paths: topics.iter().map(|topic| format!("/{topic}?up=1")).collect(),
+        spare_paths: Vec::new(),
         publish_topic: None,
         subscription: Subscription::JsonStream { address, topics: topics.join(",") },
         version: version_line(Command::new(binary).arg("--help"), "ntfy "),
@@ -251,6 +288,7 @@ fn mosquitto(binary: &Path, dir: PathBuf, libraries: Option<&Path>) -> Result<Se
         side: Side::Mosquitto,
         address,
         paths: Vec::new(),
+        spare_paths: Vec::new(),
         publish_topic: Some("up/compare/inbox/push/1".to_owned()),
         subscription: Subscription::Mqtt { address, filter: "up/compare/inbox/#".to_owned(), login: None },
         version: version_line(Command::new(binary).envs(environment).arg("-h"), "mosquitto version"),
