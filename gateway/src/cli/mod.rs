@@ -279,7 +279,8 @@ pub enum RegistrationCommand {
     },
     /// End a registration; its endpoint answers 410 from now on.
     Remove {
-        /// Its endpoint.
+        /// Its endpoint, or the last segment of its path, which one time in 64 begins with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         endpoint: String,
     },
 }
@@ -291,7 +292,7 @@ pub struct ListenArgs {
     #[arg(long, value_name = "ID", requires = "secret")]
     pub device: Option<String>,
     /// The device's secret.
-    #[arg(long, value_name = "S", requires = "device")]
+    #[arg(long, value_name = "S", requires = "device", allow_hyphen_values = true)]
     pub secret: Option<String>,
     /// Where the gateway listens for devices, or a device's whole pairing URI, also for TLS by the gateway's
     /// own authority [default: what the running gateway says].

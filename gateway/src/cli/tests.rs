@@ -109,6 +109,25 @@ fn an_option_that_would_be_ignored_is_refused() {
     assert!(read("listen --mqtt push.example.org").is_ok());
 }
 
+/// base64url has a hyphen, and what the gateway prints must be what its command line takes.
+#[test]
+fn a_token_or_a_secret_may_begin_with_a_hyphen() {
+    for given in ["-JtAB2", "-hAB2", "-VAB2", "--AB2", "--json", "-"] {
+        let Some(Command::Registration(RegistrationCommand::Remove { endpoint })) =
+            read(&format!("registration remove {given}")).unwrap_or_else(|error| panic!("{given}: {error}")).command
+        else {
+            panic!("{given}");
+        };
+        assert_eq!(endpoint, given);
+        let Some(Command::Listen(args)) =
+            read(&format!("listen --device x --secret {given} --json")).unwrap().command
+        else {
+            panic!("{given}");
+        };
+        assert_eq!((args.secret.as_deref(), args.json), (Some(given), true));
+    }
+}
+
 #[test]
 fn nonsense_is_refused() {
     for line in [
