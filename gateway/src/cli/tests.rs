@@ -114,7 +114,9 @@ fn an_option_that_would_be_ignored_is_refused() {
 fn a_token_or_a_secret_may_begin_with_a_hyphen() {
     for given in ["-JtAB2", "-hAB2", "-VAB2", "--AB2", "--json", "-"] {
         let Some(Command::Registration(RegistrationCommand::Remove { endpoint })) =
-            read(&format!("registration remove {given}")).unwrap_or_else(|error| panic!("{given}: {error}")).command
+            read(&format!("registration remove {given}"))
+                .unwrap_or_else(|error| panic!("{given}: {error}"))
+                .command
         else {
             panic!("{given}");
         };
