@@ -21,6 +21,7 @@ mod idle;
 mod keep_alive;
 mod limits;
 mod matrix;
+mod memory;
 mod meter;
 mod ntfy;
 mod ntfy_access;
