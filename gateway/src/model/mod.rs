@@ -3,6 +3,7 @@
 //! No I/O, no async, and no clock: time enters as a [`Moment`] that the caller read from
 //! [`crate::clock`]. Every type is checked by construction, so a value that exists is valid.
 
+mod address;
 mod bounds;
 mod device;
 mod endpoint;
@@ -17,6 +18,7 @@ mod untold;
 mod vapid;
 mod waiting;
 
+pub use address::Address;
 pub use bounds::{Bound, Bounds, Waiting, WhenFull};
 pub use device::{Device, DeviceState, Network, NetworkName, Power, Profile, Session};
 pub use endpoint::{EndpointToken, MessageToken, PathToken};

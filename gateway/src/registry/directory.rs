@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::PoisonError, time::Duration};
 use super::{MAX_ENROLLED, Refusal, Registry, credentials, throttle::Charged};
 use crate::{
     model::{
-        AppToken, Device, DeviceId, EndpointToken, NetworkName, Profile, Registration, RegistrationId,
-        Session,
+        Address, AppToken, Device, DeviceId, EndpointToken, NetworkName, Profile, Registration,
+        RegistrationId, Session,
     },
     store::Lookup,
     transport::{
@@ -16,6 +16,15 @@ use crate::{
 };
 
 impl Directory for Registry {
+    fn address(&self, registration: RegistrationId) -> Option<Address> {
+        self.accounts.address(registration)
+    }
+
+    fn addresses(&self) -> Vec<(Registration, Address)> {
+        let all = self.accounts.addresses().into_iter();
+        all.map(|(registration, address)| ((*registration).clone(), address)).collect()
+    }
+
     fn app_token(&self, registration: RegistrationId) -> Option<AppToken> {
         self.accounts.registration(registration).map(|registration| registration.token.clone())
     }
@@ -87,6 +96,19 @@ impl Directory for Registry {
         Box::pin(async move { Self::register(self, device, request).await.map_err(|why| in_public(&why)) })
     }
 
+    fn register_at(
+        &self,
+        device: DeviceId,
+        request: RegisterRequest,
+        address: Address,
+        most: usize,
+    ) -> Future<'_, Result<RegisteredAs, RegisterRefusal>> {
+        Box::pin(async move {
+            let registered = self.register_reached(device, request, Some(address), most).await;
+            registered.map_err(|why| in_public(&why))
+        })
+    }
+
     fn save_session(
         &self,
         device: DeviceId,
@@ -138,13 +160,15 @@ impl Registry {
             let enrolled =
                 self.accounts.devices().iter().filter(|known| &*known.transport == transport).count();
             if enrolled >= MAX_ENROLLED {
-                tracing::warn!(%source, transport, "{}", EnrolRefusal::Full);
+                tracing::warn!(?source, transport, "{}", EnrolRefusal::Full);
                 return Err(EnrolRefusal::Full);
             }
-            if !self.enrolments.lock().unwrap_or_else(PoisonError::into_inner).take(source, now.instant) {
-                tracing::debug!(%source, transport, "{}", EnrolRefusal::TooMany);
+            let mut enrolments = self.enrolments.lock().unwrap_or_else(PoisonError::into_inner);
+            if source.is_some_and(|source| !enrolments.take(source, now.instant)) {
+                tracing::debug!(?source, transport, "{}", EnrolRefusal::TooMany);
                 return Err(EnrolRefusal::TooMany);
             }
+            drop(enrolments);
             let device = Device {
                 created: now.wall,
                 id,
@@ -156,7 +180,7 @@ impl Registry {
             self.accounts.put_device(device).map_err(|_| EnrolRefusal::InternalError)?
         };
         commit.await.map_err(|_| EnrolRefusal::InternalError)?;
-        tracing::info!(device = %id, %name, %source, transport, "a device has registered itself");
+        tracing::info!(device = %id, %name, ?source, transport, "a device has registered itself");
         Ok(())
     }
 
@@ -186,6 +210,7 @@ fn in_public(why: &Refusal) -> RegisterRefusal {
         | Refusal::NotAMember(..)
         | Refusal::NotAnEndpoint(..)
         | Refusal::NotStored(_)
+        | Refusal::OwnApps(_)
         | Refusal::OwnTopics(_) => RegisterRefusal::InternalError,
     }
 }

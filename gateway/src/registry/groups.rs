@@ -39,12 +39,14 @@ impl Registry {
     /// Makes a device a member: it gets what is accepted from now on. A member already is no error.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchGroup`], [`Refusal::NoSuchDevice`], [`Refusal::OwnTopics`], [`Refusal::Crowded`], or by the disk.
+    /// [`Refusal::NoSuchGroup`], [`Refusal::NoSuchDevice`], [`Refusal::OwnApps`], [`Refusal::OwnTopics`], [`Refusal::Crowded`], or by the disk.
     pub async fn join_group(&self, id: DeviceId, device: DeviceId) -> Result<(), Refusal> {
         self.change_group(id, |group| {
             let known = self.accounts.device(device).ok_or(Refusal::NoSuchDevice(device))?;
-            if &*known.transport == "ntfy" {
-                return Err(Refusal::OwnTopics(device));
+            match &*known.transport {
+                "ntfy" => return Err(Refusal::OwnTopics(device)),
+                "xmpp" => return Err(Refusal::OwnApps(device)),
+                _ => {}
             }
             if !group.members.contains(&device) {
                 if group.members.len() >= MAX_MEMBERS {

@@ -108,6 +108,9 @@ pub enum Refusal {
     /// Not one of this gateway's endpoints at all.
     #[error("{0:?} is not an endpoint: {1}")]
     NotAnEndpoint(String, NotAnEndpoint),
+    /// A client that takes pushes for what it has registered itself and for nothing else.
+    #[error("device {0} speaks XMPP, whose client knows its own apps only: let each app register by itself")]
+    OwnApps(DeviceId),
     /// A client that hears the topics that it asks for and no others.
     #[error("device {0} speaks ntfy, which shares by itself: let each client subscribe to the same topic")]
     OwnTopics(DeviceId),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{MAX_REGISTRATIONS, Refusal, Registry, credentials};
 use crate::{
-    model::{AppToken, DeviceId, EndpointToken, Registration, RegistrationId, Waiting},
+    model::{Address, AppToken, DeviceId, EndpointToken, Registration, RegistrationId, Waiting},
     store::{Commit, Lookup, NotStored},
     transport::{Notice, RegisterRequest, RegisteredAs},
 };
@@ -32,7 +32,19 @@ impl Registry {
         device: DeviceId,
         request: RegisterRequest,
     ) -> Result<RegisteredAs, Refusal> {
-        let Entry { changed, commit, registration } = self.enter(device, request)?;
+        self.register_reached(device, request, None, MAX_REGISTRATIONS).await
+    }
+
+    /// The same, with the address at which the app instance is reached, if it has one, and for a device that may
+    /// have `most` registrations.
+    pub(super) async fn register_reached(
+        &self,
+        device: DeviceId,
+        request: RegisterRequest,
+        address: Option<Address>,
+        most: usize,
+    ) -> Result<RegisteredAs, Refusal> {
+        let Entry { changed, commit, registration } = self.enter(device, request, address, most)?;
         if let Some(commit) = commit {
             commit.await?;
         }
@@ -97,7 +109,13 @@ impl Registry {
     }
 
     /// Finds the registration, or makes or changes it.
-    fn enter(&self, device: DeviceId, request: RegisterRequest) -> Result<Entry, Refusal> {
+    fn enter(
+        &self,
+        device: DeviceId,
+        request: RegisterRequest,
+        address: Option<Address>,
+        most: usize,
+    ) -> Result<Entry, Refusal> {
         let app = presentable(&request.app, &request.token);
         let _turn = self.turn();
         if self.accounts.device(device).is_none() && self.accounts.group(device).is_none() {
@@ -106,7 +124,7 @@ impl Registry {
         let known = self.accounts.registration_of(device, &request.token);
         let registration = match &known {
             Some(known) => Registration { app, vapid: request.vapid, ..(**known).clone() },
-            None if self.accounts.registrations(Some(device)).len() >= MAX_REGISTRATIONS => {
+            None if self.accounts.registrations(Some(device)).len() >= most.min(MAX_REGISTRATIONS) => {
                 return Err(Refusal::Full(device));
             }
             None => Registration {
@@ -125,7 +143,13 @@ impl Registry {
         let changed = known.is_none_or(|known| *known != registration);
         // What is the same is put all the same: that writes nothing, but waits for whoever asked for
         // this app a moment ago and whose write is not on disk yet.
-        match self.accounts.put_registration(registration.clone()) {
+        let put = self.accounts.put_registration(registration.clone());
+        // What is queued last is written last, so its commit covers both.
+        let put = match (put, address) {
+            (Ok(_), Some(address)) => self.accounts.put_address(registration.id, address),
+            (put, _) => put,
+        };
+        match put {
             Ok(commit) => Ok(Entry { changed, commit: Some(commit), registration }),
             // A disk that is out of order has been rolled back to: what is known then is what is on it.
             Err(NotStored::Disk) if !changed => Ok(Entry { changed, commit: None, registration }),

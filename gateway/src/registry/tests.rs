@@ -5,7 +5,10 @@ use std::{net::IpAddr, path::Path, time::Duration};
 use super::*;
 use crate::{
     clock::{Clock as _, ManualClock},
-    model::{AppToken, Coding, Learnt, NetworkName, Registration, Session, Ttl, UnixTime, Urgency, VapidKey},
+    model::{
+        Address, AppToken, Coding, Learnt, NetworkName, Registration, Session, Ttl, UnixTime, Urgency,
+        VapidKey,
+    },
     store::{Arrival, Closer, Lookup, NewPush, Store},
     transport::{About, Directory, Login, News, RegisterRefusal, RegisterRequest, RegisteredAs, Tell},
 };
@@ -499,4 +502,41 @@ async fn devices_are_listed_oldest_first() {
     }
     let listed: Vec<DeviceId> = house.registry.devices().iter().map(|(device, _)| device.id).collect();
     assert_eq!(listed, paired);
+}
+
+#[tokio::test]
+async fn an_address_lives_as_long_as_its_registration() {
+    let house = House::open();
+    let device = house.registry.add_device("alice@home.test", "xmpp").await.expect("a pairing").device;
+    let address = |text: &str| Address { expires: Some(START), text: text.into() };
+    let at = async |house: &House, name: &str, place: &str, most: usize| {
+        house.registry.register_at(device, app(name), address(place), most).await
+    };
+    let first = at(&house, "a", "alice@home.test/1", 2).await.expect("an endpoint");
+    let again = at(&house, "a", "alice@home.test/2", 2).await.expect("an endpoint");
+    assert_eq!(first.endpoint, again.endpoint);
+    at(&house, "b", "alice@home.test/3", 2).await.expect("an endpoint");
+    assert_eq!(at(&house, "c", "x", 2).await, Err(RegisterRefusal::ActionRequired));
+    at(&house, "a", "alice@home.test/2", 1).await.expect("it has one already");
+
+    let house = house.restart().await;
+    let id = first.registration.id;
+    assert_eq!(house.registry.address(id), Some(address("alice@home.test/2")));
+    let mut all: Vec<_> = house.registry.addresses().into_iter().map(|(_, at)| at.text).collect();
+    all.sort();
+    assert_eq!(all, ["alice@home.test/2".into(), "alice@home.test/3".into()]);
+    house.registry.remove_registration(&first.endpoint).await.expect("removed");
+    assert_eq!(house.registry.address(id), None);
+    house.registry.remove_device(device).await.expect("removed");
+
+    let house = house.restart().await;
+    assert_eq!(house.registry.addresses(), []);
+}
+
+#[tokio::test]
+async fn an_xmpp_device_is_in_no_group() {
+    let house = House::open();
+    let device = house.registry.add_device("alice@home.test", "xmpp").await.expect("a pairing").device;
+    let group = house.registry.add_group("family").await.expect("a group");
+    assert_eq!(house.registry.join_group(group, device).await, Err(Refusal::OwnApps(device)));
 }

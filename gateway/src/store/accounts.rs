@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{
-    Commit, FORMAT, Lookup, MAX_RECORD, Meta, NotStored, Space, device_key, endpoint_key,
+    Commit, FORMAT, Lookup, MAX_RECORD, Meta, NotStored, Space, device_key, endpoint_key, key,
     record::{self, Tombstone},
     registers::{AccountUndo, Endpoint},
     state::{Core, Release, State, Undo},
 };
 use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration, RegistrationId,
-    Session, Tally, Untold, Waiting,
+    Address, AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration,
+    RegistrationId, Session, Tally, Untold, Waiting,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -95,6 +95,40 @@ impl Accounts {
             write(state, undo, device_key(Space::Group, id), None);
         })
         .map(Some)
+    }
+
+    /// Where a registration is reached, if its room has said so.
+    #[must_use]
+    pub fn address(&self, registration: RegistrationId) -> Option<Address> {
+        self.0.lock().accounts.address(registration).cloned()
+    }
+
+    /// Every registration that has an address, with it.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(Arc<Registration>, Address)> {
+        let state = self.0.lock();
+        let known = |(id, address): (_, &Address)| {
+            Some((Arc::clone(state.accounts.registration(id)?), address.clone()))
+        };
+        state.accounts.addresses().filter_map(known).collect()
+    }
+
+    /// Writes down where a registration is reached, unless it has ended.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_address(&self, registration: RegistrationId, address: Address) -> Result<Commit, NotStored> {
+        let key = address_key(registration);
+        let value = encode(&key, &address)?;
+        self.change(|state| {
+            let accounts = &mut state.accounts;
+            if accounts.registration(registration).is_some()
+                && accounts.address(registration) != Some(&address)
+            {
+                let undo = accounts.set_address(registration, Some(address));
+                write(state, undo, key, Some(value));
+            }
+        })
     }
 
     /// What was learnt of a device's networks.
@@ -392,6 +426,10 @@ fn encode<T: Serialize>(key: &[u8], value: &T) -> Result<Vec<u8>, NotStored> {
     Ok(bytes)
 }
 
+fn address_key(registration: RegistrationId) -> sled::IVec {
+    key(Space::Address, &registration.0.to_be_bytes())
+}
+
 fn write(state: &mut State, undo: AccountUndo, key: sled::IVec, value: Option<Vec<u8>>) {
     state.queue.undo.push(Undo::Account(undo));
     state.queue.writes.push((key, value));
@@ -450,6 +488,10 @@ fn end(state: &mut State, registration: &Registration, tell: &[DeviceId]) {
 fn withdraw_all(state: &mut State, registration: &Registration) {
     let undo = state.accounts.set_registration(registration.id, None);
     state.queue.undo.push(Undo::Account(undo));
+    if state.accounts.address(registration.id).is_some() {
+        let undo = state.accounts.set_address(registration.id, None);
+        write(state, undo, address_key(registration.id), None);
+    }
     state.loads.forget(registration.id);
     let own = |found: RegistrationId| found == registration.id;
     let numbers: Vec<u64> =

@@ -92,6 +92,8 @@ const MAX_RECORD: usize = 6 * 1024;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 enum Space {
+    /// + registration id (8 bytes): its [`crate::model::Address`].
+    Address = b'j',
     /// + device id (8 bytes): a [`crate::model::Device`].
     Device = b'd',
     /// + group id (8 bytes): a [`crate::model::Group`] (from format 2 on).

@@ -10,13 +10,14 @@ use super::{
     record::{self, Tombstone},
 };
 use crate::model::{
-    AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration, RegistrationId,
-    Session, Tally, Untold,
+    Address, AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration,
+    RegistrationId, Session, Tally, Untold,
 };
 
 /// All accounts.
 #[derive(Debug, Default)]
 pub(super) struct Registers {
+    addresses: BTreeMap<RegistrationId, Address>,
     pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
     endpoints: HashMap<EndpointToken, Endpoint>,
     pub(super) groups: BTreeMap<DeviceId, Arc<Group>>,
@@ -39,6 +40,7 @@ pub(super) enum Endpoint {
 /// What an entry was before: setting it again takes the change back.
 #[derive(Debug)]
 pub(super) enum AccountUndo {
+    Address(RegistrationId, Option<Address>),
     Device(DeviceId, Option<Arc<Device>>),
     Endpoint(EndpointToken, Option<Endpoint>),
     Group(DeviceId, Option<Arc<Group>>),
@@ -59,6 +61,14 @@ impl Registers {
             }
             None => Lookup::Unknown,
         }
+    }
+
+    pub(super) fn address(&self, registration: RegistrationId) -> Option<&Address> {
+        self.addresses.get(&registration)
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (RegistrationId, &Address)> {
+        self.addresses.iter().map(|(id, address)| (*id, address))
     }
 
     pub(super) fn named(&self, device: DeviceId, token: &AppToken) -> Option<&Arc<Registration>> {
@@ -100,6 +110,10 @@ impl Registers {
 
     pub(super) fn untold(&self, device: DeviceId) -> Option<&Untold> {
         self.untold.get(&device)
+    }
+
+    pub(super) fn set_address(&mut self, id: RegistrationId, address: Option<Address>) -> AccountUndo {
+        AccountUndo::Address(id, set(&mut self.addresses, id, address))
     }
 
     pub(super) fn set_device(&mut self, id: DeviceId, device: Option<Arc<Device>>) -> AccountUndo {
@@ -158,6 +172,7 @@ impl Registers {
     /// Takes a change back.
     pub(super) fn undo(&mut self, undo: AccountUndo) {
         match undo {
+            AccountUndo::Address(id, old) => drop(self.set_address(id, old)),
             AccountUndo::Device(id, old) => drop(self.set_device(id, old)),
             AccountUndo::Endpoint(token, old) => drop(self.set_endpoint(token, old)),
             AccountUndo::Group(id, old) => drop(self.set_group(id, old)),
@@ -177,6 +192,9 @@ impl Registers {
         }
         let (&space, rest) = key.split_first()?;
         if let Ok(id) = rest.try_into().map(u64::from_be_bytes).map(DeviceId) {
+            if space == Space::Address as u8 {
+                return self.addresses.get(&RegistrationId(id.0)).map(|address| record::encode(key, address));
+            }
             if space == Space::Device as u8 {
                 return self.devices.get(&id).map(|device| record::encode(key, &**device));
             }
@@ -218,6 +236,9 @@ impl Registers {
         let device = || rest.try_into().map(u64::from_be_bytes).map(DeviceId).map_err(|_| record::Flaw::Body);
         let endpoint = || rest.try_into().map(EndpointToken).map_err(|_| record::Flaw::Body);
         match space {
+            Space::Address => {
+                drop(self.set_address(RegistrationId(device()?.0), Some(record::decode(key, value)?)));
+            }
             Space::Device => {
                 let found: Device = record::decode(key, value)?;
                 debug_assert_eq!(key, &*device_key(space, found.id));

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, pin::Pin, time::Duration};
 
 use crate::model::{
-    AppToken, DeviceId, EndpointToken, NetworkName, Registration, RegistrationId, Session, VapidKey,
+    Address, AppToken, DeviceId, EndpointToken, NetworkName, Registration, RegistrationId, Session, VapidKey,
 };
 
 /// An answer that has to wait for the disk.
@@ -13,6 +13,16 @@ pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a
 
 /// Who is who. Reads answer at once from memory; writes answer when they are on disk.
 pub trait Directory: Send + Sync {
+    /// Where a registration is reached, for a room that writes to addresses.
+    fn address(&self, _registration: RegistrationId) -> Option<Address> {
+        None
+    }
+
+    /// Every registration that has an address, with it.
+    fn addresses(&self) -> Vec<(Registration, Address)> {
+        Vec::new()
+    }
+
     /// The distributor's name for an app, by the number of its registration.
     fn app_token(&self, _registration: RegistrationId) -> Option<AppToken> {
         None
@@ -47,7 +57,8 @@ pub trait Directory: Send + Sync {
     }
 
     /// Writes down a client that has registered itself, by credentials that [`invite`](Self::invite)
-    /// made for it. A room asks for nobody but [`Audience::Home`](super::web::Audience::Home).
+    /// made for it. A room asks for nobody but [`Audience::Home`](super::web::Audience::Home), and those whom
+    /// their own server answers for.
     fn enroll(&self, _enrolment: Enrolment) -> Future<'_, Result<(), EnrolRefusal>> {
         Box::pin(async { Err(EnrolRefusal::Full) })
     }
@@ -71,6 +82,18 @@ pub trait Directory: Send + Sync {
         device: DeviceId,
         request: RegisterRequest,
     ) -> Future<'_, Result<RegisteredAs, RegisterRefusal>>;
+
+    /// The same, and writes down with it where the app instance is reached. A device that has `most`
+    /// registrations gets no further one ([`RegisterRefusal::ActionRequired`]).
+    fn register_at(
+        &self,
+        _device: DeviceId,
+        _request: RegisterRequest,
+        _address: Address,
+        _most: usize,
+    ) -> Future<'_, Result<RegisteredAs, RegisterRefusal>> {
+        Box::pin(async { Err(RegisterRefusal::Unauthorized) })
+    }
 
     /// Writes down (or, with `None`, forgets) a device's durable session.
     fn save_session(
@@ -145,8 +168,8 @@ pub struct Enrolment {
     pub invitation: Invitation,
     /// What the owner is shown.
     pub name: Box<str>,
-    /// From where it comes.
-    pub source: IpAddr,
+    /// From where it comes. `None`: its own server has let it in, and says who it is.
+    pub source: Option<IpAddr>,
     /// The room that it speaks to.
     pub transport: &'static str,
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Tally, Topic, Untold},
+    model::{Address, Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Tally, Topic, Untold},
     store::record::{Flaw, MessageHead, Reserve, Tombstone, decode, decode_with, encode, encode_with},
 };
 
@@ -46,7 +46,9 @@ fn version_1_is_frozen() {
     let untold = Untold { origin: Some("https://a.b".into()), ended: vec![EndpointToken([3; 20])] };
     let tombstone = Tombstone { device: DeviceId(1), token: "token".parse().expect("a token"), at: START };
     let reserve = Reserve { limit: 1 << 20, newest: START };
+    let address = Address { expires: Some(START), text: "a@b.c/d".into() };
     for (name, record, frozen) in [
+        ("address", encode(b"j", &address), "01d1a4c7a20180a0f1c2b134076140622e632f64"),
         (
             "message",
             encode_with(b"m", &head(), b"body"),
@@ -81,6 +83,7 @@ fn version_1_is_frozen() {
     ] {
         assert_eq!(hex(&record), frozen, "{name}");
     }
+    assert_eq!(decode(b"j", &encode(b"j", &address)), Ok(address));
     assert_eq!(decode(b"d", &encode(b"d", &device(1))), Ok(device(1)));
     assert_eq!(decode(b"r", &encode(b"r", &registration(1, 2))), Ok(registration(1, 2)));
     assert_eq!(decode(b"h", &encode(b"h", &habit)), Ok(habit));

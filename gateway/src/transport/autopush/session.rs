@@ -210,7 +210,7 @@ impl Session {
             let enrolment = Enrolment {
                 invitation: invitation.clone(),
                 name: format!("autopush {}", self.source).into(),
-                source: self.source,
+                source: Some(self.source),
                 transport: super::NAME,
             };
             self.asks.push_back(Ask::Enroll(enrolment));

@@ -256,7 +256,7 @@ impl NtfyRoom {
         let device = invitation.device;
         let source = visitor.source;
         let name = format!("ntfy {source}").into();
-        let enrolment = Enrolment { invitation, name, source, transport: NAME };
+        let enrolment = Enrolment { invitation, name, source: Some(source), transport: NAME };
         match self.directory.enroll(enrolment).await {
             Ok(()) => Ok(device),
             Err(EnrolRefusal::Full | EnrolRefusal::TooMany) => Err(Failure::TooManyTopics),
