@@ -138,6 +138,7 @@ impl Meter {
     pub fn on_report(&self, day: Option<u32>, report: &Report) {
         let (at, tau) = (At { day, instant: report.at }, self.tau);
         self.on(report.device, |gauge| match &report.event {
+            Event::Joined(joined) if !joined.heard => gauge.connected = true,
             Event::Joined(_) => {
                 let cause = match gauge.parting.take() {
                     _ if gauge.connected => Cause::Client,

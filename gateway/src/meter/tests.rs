@@ -52,7 +52,10 @@ impl World {
 
     fn join(&self, second: u64) {
         let (network, pulse) = (NetworkName::of([192, 0, 2, 1].into()), Pulse::Gateway(Duration::MAX));
-        self.tell(second, Event::Joined(Joined { network, pulse, window: Window { bytes: 1, messages: 1 } }));
+        self.tell(
+            second,
+            Event::Joined(Joined { heard: true, network, pulse, window: Window { bytes: 1, messages: 1 } }),
+        );
     }
 
     fn push(&self, second: u64, id: u64, urgency: Urgency) {
@@ -114,6 +117,19 @@ fn what_the_phone_does_by_itself_is_kept_apart() {
     world.tell(120, Event::Stirred);
     let today = world.tally().days()[0];
     assert_eq!((today.client, today.push, today.total(), today.at_once), (2, 0, 1, 1));
+}
+
+#[test]
+fn who_is_only_believed_to_be_there_was_not_woken() {
+    let world = World::new();
+    let (network, pulse) = (NetworkName::of([192, 0, 2, 1].into()), Pulse::Nobody);
+    let window = Window { bytes: 1, messages: 1 };
+    world.tell(0, Event::Joined(Joined { heard: false, network, pulse, window }));
+    assert_eq!(world.tally().days(), []);
+    world.push(100, 1, Urgency::High);
+    world.leave(100, &[1]);
+    let today = world.tally().days()[0];
+    assert_eq!((today.push, today.total(), today.at_once), (1, 1, 1));
 }
 
 #[test]

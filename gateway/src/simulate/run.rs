@@ -121,7 +121,10 @@ impl Run<'_> {
         }
         let network = NetworkName::of(Ipv4Addr::LOCALHOST.into());
         let window = Window { bytes: u32::MAX, messages: u16::MAX };
-        self.report(0, Event::Joined(Joined { network, pulse: Pulse::Gateway(Duration::MAX), window }));
+        self.report(
+            0,
+            Event::Joined(Joined { heard: true, network, pulse: Pulse::Gateway(Duration::MAX), window }),
+        );
     }
 
     fn keep_alive(&mut self, silence: Duration) {

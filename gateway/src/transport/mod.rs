@@ -104,6 +104,8 @@ pub struct Window {
 /// How a device is there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Joined {
+    /// Whether it has just been heard, so that its radio is up. Else it is only believed to be there.
+    pub heard: bool,
     /// The network that it comes from.
     pub network: NetworkName,
     /// Who keeps the connection alive.

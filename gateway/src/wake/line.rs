@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{DeviceState, MessageId, Pending, RegistrationId, Urgency},
-    transport::{Pulse, Turned, Window},
+    transport::{Joined, Pulse, Turned, Window},
 };
 
 /// How long a device that turned something back as `Full` is left alone, unless it acknowledges
@@ -161,15 +161,17 @@ impl Line {
     }
 
     /// The device can take messages; whatever was in flight is unsettled.
-    pub(super) fn join(&mut self, at: Instant, pulse: Pulse, window: Window) {
+    pub(super) fn join(&mut self, at: Instant, joined: &Joined) {
         self.unsettle();
         for (id, parked) in std::mem::take(&mut self.parked) {
             self.insert(id, parked);
         }
-        self.stir(at);
+        if joined.heard {
+            self.stir(at);
+        }
         (self.blocked, self.paused_until) = (false, None);
         self.free_since = self.free_since.max(Some(at));
-        (self.pulse, self.window) = (pulse, Some(window));
+        (self.pulse, self.window) = (joined.pulse, Some(joined.window));
     }
 
     /// The device is away; whatever was in flight is unsettled.

@@ -301,7 +301,7 @@ fn planned(trace: &Trace) -> Result<u64, TestCaseError> {
         }
         Alive::Nobody => Pulse::Nobody,
     };
-    run.report(Event::Joined(Joined { network, pulse, window }));
+    run.report(Event::Joined(Joined { heard: true, network, pulse, window }));
     for second in 0..=trace.end {
         (run.second, run.now) = (second, start + Duration::from_secs(second));
         let mut called = run.planner.next_wake().is_some_and(|at| at <= run.now);

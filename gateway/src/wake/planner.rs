@@ -113,7 +113,7 @@ impl Planner {
                 line.stir(at);
                 ids.iter().for_each(|&id| line.settle(id));
             }),
-            Event::Joined(joined) => self.line(device).join(at, joined.pulse, joined.window),
+            Event::Joined(joined) => self.line(device).join(at, joined),
             Event::Kept(ids) => self.on_line(device, |line| {
                 line.touch(at);
                 ids.iter().for_each(|&id| line.keep(id));

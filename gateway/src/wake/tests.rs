@@ -18,7 +18,7 @@ pub(super) const WIDE: Window = Window { bytes: 100_000, messages: 100 };
 
 pub(super) fn joined(window: Window) -> Event {
     let network = NetworkName::of(Ipv4Addr::LOCALHOST.into());
-    Event::Joined(Joined { network, pulse: Pulse::Nobody, window })
+    Event::Joined(Joined { heard: true, network, pulse: Pulse::Nobody, window })
 }
 
 /// A ping among the ids.
@@ -337,4 +337,15 @@ proptest! {
         alive.retain(|id, _| flying.contains(id));
         prop_assert!(alive.is_empty(), "left behind: {alive:?}");
     }
+}
+
+#[test]
+fn who_is_only_believed_to_be_there_is_not_awake() {
+    let mut world = World::with(Settings::of_profile(Profile::Balanced));
+    let Event::Joined(joined) = joined(WIDE) else { panic!("it joins") };
+    world.at(0).push_as(1, Urgency::Low, 86_400, 1);
+    world.at(10).report(Event::Joined(Joined { heard: false, ..joined.clone() }));
+    assert_eq!(world.planner.on_timeout(world.now), []);
+    world.at(20).report(Event::Joined(joined));
+    assert_eq!(world.planner.on_timeout(world.now), [Order::Deliver(PHONE, vec![(MessageId(1), false)])]);
 }

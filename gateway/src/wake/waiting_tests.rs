@@ -43,7 +43,7 @@ impl World {
 
     fn kept_alive(&mut self, pulse: Pulse) -> &mut Self {
         let network = NetworkName::of(std::net::Ipv4Addr::LOCALHOST.into());
-        self.report(Event::Joined(Joined { network, pulse, window: WIDE }))
+        self.report(Event::Joined(Joined { heard: true, network, pulse, window: WIDE }))
     }
 }
 

@@ -181,7 +181,7 @@ impl Connection {
             let (device, room) = (seat.device, &self.room);
             if out.seat.is_some() {
                 let network = NetworkName::of(self.session.source());
-                let joined = Joined { network, pulse: self.session.pulse(), window: WINDOW };
+                let joined = Joined { heard: true, network, pulse: self.session.pulse(), window: WINDOW };
                 room.report(device, Event::Joined(joined)).await;
             }
             if let Some(pulse) = out.pulse {

@@ -70,7 +70,7 @@ impl FakeRoom {
     pub fn join(&self, device: DeviceId, window: Window) {
         self.state().devices.insert(device, Desk { flying: Vec::new(), window });
         let network = NetworkName::of(Ipv4Addr::LOCALHOST.into());
-        self.report(device, Event::Joined(Joined { network, pulse: Pulse::Nobody, window }));
+        self.report(device, Event::Joined(Joined { heard: true, network, pulse: Pulse::Nobody, window }));
     }
 
     /// The device goes.

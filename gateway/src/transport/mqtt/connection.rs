@@ -333,6 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             seat.set_joined(false);
             seat.set_joined(true);
             let joined = Joined {
+                heard: true,
                 network: NetworkName::of(self.session.source()),
                 pulse: Pulse::Device(self.session.keep_alive()),
                 window: seat.window(),

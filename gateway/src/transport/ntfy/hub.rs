@@ -128,7 +128,7 @@ impl Hub {
             present.connections.push(number);
             let (network, pulse) = (listener.network.clone(), listener.pulse);
             if present.connections.len() == 1 {
-                self.report(owner, Event::Joined(Joined { network, pulse, window: WINDOW }));
+                self.report(owner, Event::Joined(Joined { heard: true, network, pulse, window: WINDOW }));
             } else {
                 self.report(owner, Event::Stirred);
                 self.report(owner, Event::Pulse(pulse));

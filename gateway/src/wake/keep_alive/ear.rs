@@ -116,6 +116,10 @@ impl Ear {
 
 impl Connection {
     fn heard(&mut self, at: Instant) -> Option<Evidence> {
+        if self.pulse == Pulse::Nobody {
+            // Of a connection that somebody else keeps, nothing is seen.
+            return None;
+        }
         let silence = at.saturating_duration_since(self.packet);
         let silence = self.unanswered.take().map_or(silence, |known| known.max(silence));
         self.heard = self.heard.max(at);

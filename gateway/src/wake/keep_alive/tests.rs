@@ -115,7 +115,7 @@ impl World {
         let window = Window { bytes: 1, messages: 1 };
         let (network, pulse) = (self.network.clone(), self.pulse());
         self.last = self.now;
-        self.tell(Event::Joined(Joined { network, pulse, window }));
+        self.tell(Event::Joined(Joined { heard: true, network, pulse, window }));
     }
 
     fn lose(&mut self) {
