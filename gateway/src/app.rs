@@ -13,10 +13,12 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+#[cfg(feature = "xmpp")]
+use crate::transport::xmpp::{self, XmppRoom};
 use crate::{
     ack, admission,
     clock::{Clock as _, SharedClock, SystemClock},
-    config::{Certificate, Config, MissingTtl, Tls, WakeConfig},
+    config::{Certificate, Config, ConfigError, MissingTtl, Tls, WakeConfig},
     console::{self, Status},
     ingress,
     meter::{self, Meter},
@@ -58,6 +60,9 @@ pub enum RunError {
     /// The MQTT room could not be bound.
     #[error("{0}")]
     BindMqtt(#[from] mqtt::BindError),
+    /// A file that the settings name cannot be used.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
     /// The control socket could not be bound.
     #[error("{0}")]
     Control(#[from] console::BindError),
@@ -176,6 +181,8 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     // Fails only while everything is being dropped.
     let notify = Box::new(move |notice| drop(notices_in.send(notice)));
     let ntfy_key = accounts.key("ntfy");
+    #[cfg(feature = "xmpp")]
+    let xmpp_key = accounts.key("xmpp");
     let (changes_in, changed) = mpsc::unbounded_channel();
     let meter = Arc::new(Meter::new(Box::new(Tallies(accounts.clone())), config.wake.tail));
     let registry = Registry::new(accounts, Arc::clone(&clock), origin, notify).metered(Arc::clone(&meter));
@@ -212,6 +219,16 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         transports.push(Arc::clone(room) as _);
         hosted.push(Arc::clone(room) as _);
         guests.spawn(Arc::clone(room).run(devices_stopped.clone()));
+    }
+
+    #[cfg(feature = "xmpp")]
+    if let Some(settings) = &config.xmpp {
+        let (directory, clock, limits) =
+            (Arc::clone(&registry) as _, Arc::clone(&clock), xmpp::Limits::default());
+        let (settings, secret, reports) = (settings.clone(), settings.secret()?, reports_in.clone());
+        let room = XmppRoom::open(settings, secret, &xmpp_key, directory, reports, clock, limits);
+        transports.push(Arc::clone(&room) as _);
+        guests.spawn(room.run(devices_stopped.clone()));
     }
 
     let driver = wake::Driver::new(

@@ -16,6 +16,10 @@ pub(super) fn files(config: &Config, overrides: &Overrides) -> Result<(), Config
         // PKCS#8, PKCS#1 and SEC1 differ before these words.
         pem(source, &format!("{table}.key"), key, "PRIVATE KEY")?;
     }
+    if let Some(xmpp) = &config.xmpp {
+        let place = source.map(|file| format!("{}: ", file.display())).unwrap_or_default();
+        xmpp.secret().map_err(|ConfigError(what)| ConfigError(format!("{place}{what}")))?;
+    }
     Ok(())
 }
 

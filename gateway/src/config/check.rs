@@ -475,7 +475,7 @@ impl Checker<'_> {
         Ok(self.base.join(raw))
     }
 
-    fn missing(&self, key: &str, example: &str) -> ConfigError {
+    pub(super) fn missing(&self, key: &str, example: &str) -> ConfigError {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
         self.error(key, &format!("is missing; add {name} = {example} to [{table}]"))
     }

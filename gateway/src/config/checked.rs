@@ -35,6 +35,8 @@ pub struct Config {
     pub web: WebConfig,
     /// When devices are woken.
     pub wake: WakeConfig,
+    /// The XMPP room, if there is to be one.
+    pub xmpp: Option<XmppConfig>,
 }
 
 /// `[transport.autopush]`
@@ -76,6 +78,21 @@ pub struct WebConfig {
     pub max_connections: usize,
     /// How many of them from one source.
     pub max_connections_per_source: usize,
+}
+
+/// `[transport.xmpp]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct XmppConfig {
+    /// The domains whose accounts may register, in lower case.
+    pub allowed_domains: Vec<String>,
+    /// The name of the component, in lower case.
+    pub component: String,
+    /// How many registrations one account may have.
+    pub max_registrations_per_account: usize,
+    /// Where the component's secret lies; `None`: nowhere that is known here.
+    pub secret_file: Option<PathBuf>,
+    /// Where the XMPP server listens for components.
+    pub server: SocketAddr,
 }
 
 /// `[limits]`

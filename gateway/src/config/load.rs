@@ -43,7 +43,7 @@ fn assemble(
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Config, ConfigError> {
     let log = checker.log(raw.log.as_deref())?;
-    let state_dir = state_dir(checker, raw.state_dir.as_deref(), env)?;
+    let state_dir = state_dir(checker, raw.state_dir.as_deref(), &env)?;
     let public = checker.public(&raw.public, &state_dir)?;
     let mqtt = checker.mqtt(&raw.transport.mqtt, &public, &state_dir)?;
     let home = raw.home.as_ref().map(|raw| checker.home(raw, public.listen)).transpose()?;
@@ -63,6 +63,7 @@ fn assemble(
         trusted_proxies: checker.trusted_proxies(raw.trusted_proxies.as_deref())?,
         web: checker.web(&raw.transport.web)?,
         wake: checker.wake(&raw.wake)?,
+        xmpp: raw.transport.xmpp.as_ref().map(|raw| checker.xmpp(raw, &env)).transpose()?,
     })
 }
 

@@ -12,11 +12,12 @@ mod load;
 mod raw;
 mod source;
 mod wake;
+mod xmpp;
 
 #[cfg(test)]
 mod tests;
 
 pub use checked::{
     Acme, AnonymousPublish, AutopushConfig, Certificate, Config, ConfigError, LimitsConfig, MissingTtl,
-    MqttConfig, NtfyConfig, Overrides, PublicConfig, Tls, WakeConfig, WebConfig,
+    MqttConfig, NtfyConfig, Overrides, PublicConfig, Tls, WakeConfig, WebConfig, XmppConfig,
 };

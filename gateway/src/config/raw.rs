@@ -112,6 +112,7 @@ pub(super) struct RawTransport {
     pub(super) ntfy: RawNtfy,
     #[serde(default)]
     pub(super) web: RawWeb,
+    pub(super) xmpp: Option<RawXmpp>,
 }
 
 /// `[transport.autopush]`
@@ -137,6 +138,18 @@ pub(super) struct RawNtfy {
 pub(super) struct RawWeb {
     pub(super) max_connections: Option<Whole>,
     pub(super) max_connections_per_source: Option<Whole>,
+}
+
+/// `[transport.xmpp]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawXmpp {
+    pub(super) allow_public_plain: Option<bool>,
+    pub(super) allowed_domains: Option<Vec<String>>,
+    pub(super) component: Option<String>,
+    pub(super) max_registrations_per_account: Option<Whole>,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) server: Option<String>,
 }
 
 /// `[transport.mqtt]`

@@ -14,6 +14,8 @@ mod history;
 pub mod mqtt;
 pub mod ntfy;
 pub mod web;
+#[cfg(feature = "xmpp")]
+pub mod xmpp;
 
 use std::{
     sync::Arc,

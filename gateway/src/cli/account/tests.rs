@@ -55,6 +55,7 @@ fn config(state_dir: &Path) -> Config {
             saver: Budgets::of_profile(Profile::Saver),
             tail: std::time::Duration::from_secs(10),
         },
+        xmpp: None,
     }
 }
 
