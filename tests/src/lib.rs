@@ -35,6 +35,7 @@ mod sunup;
 mod tap;
 mod wait;
 mod webpush;
+mod xmpp;
 
 pub use binary::{target_dir, workspace};
 pub use disk::{Fault, Loss, Mounted, Random};
@@ -47,3 +48,4 @@ pub use sunup::{Notification, Sunup};
 pub use tap::Terminal;
 pub use wait::{eventually, holds_for, patience, within};
 pub use webpush::{Sender, Subscriber, now_s};
+pub use xmpp::{Component, XmppServer};

@@ -36,6 +36,7 @@ mod vapid;
 mod waiting;
 mod wear;
 mod web_socket;
+mod xmpp;
 
 use harness::{Device, Gateway, Phone, Version};
 
