@@ -28,6 +28,7 @@ mod ntfy_access;
 mod ntfy_hostile;
 mod offline;
 mod open_broker;
+mod pages;
 mod process;
 mod registration;
 mod router;

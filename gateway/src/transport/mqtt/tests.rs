@@ -1,7 +1,6 @@
 //! The room over real sockets on the loopback.
 
 mod certificate;
-mod conformance;
 mod door;
 pub(super) mod house;
 mod leak;
