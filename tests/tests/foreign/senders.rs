@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use harness::{
-    App, Foreign, Gateway, Output, Phone, Push, Sender, Subscriber, Version, run_with_input, workspace,
+    Foreign, Gateway, Output, Phone, Push, Sender, Subscriber, Terminal, Version, run_with_input, workspace,
 };
 use serde_json::{Value, json};
 
@@ -30,13 +30,12 @@ impl Library {
     }
 
     /// Sends a push; the status code that the library saw.
-    async fn send(&self, app: &App, keys: &Subscriber, encoding: &str, sender: Option<&Sender>) -> Output {
-        let keys = keys.json();
+    async fn send(&self, endpoint: &str, keys: &Value, encoding: &str, sender: Option<&Sender>) -> Output {
         let vapid = sender.map(|sender| {
             json!({"private": sender.private(), "public": sender.public(), "subject": "mailto:owner@example.org"})
         });
         let order = json!({
-            "endpoint": app.endpoint,
+            "endpoint": endpoint,
             "keys": {"auth": keys["auth"], "p256dh": keys["p256dh"]},
             "message": MESSAGE,
             "encoding": encoding,
@@ -104,7 +103,7 @@ async fn every_way_arrives(gateway: &Gateway, library: &Library, python: &Path) 
             ] {
                 let keys = Subscriber::new();
                 let what = format!("{encoding} to {version:?}, signed: {}", signer.is_some());
-                let output = library.send(app, &keys, encoding, signer).await;
+                let output = library.send(&app.endpoint, &keys.json(), encoding, signer).await;
                 let status: Value = output.json();
                 assert_eq!(status, expected, "{what}: {output:?}");
                 if expected == 201 {
@@ -132,4 +131,24 @@ async fn web_push_for_node_is_understood() {
     let gateway = Gateway::new().start().await;
     let Some(library) = Library::web_push("web-push for Node", &gateway) else { return };
     every_way_arrives(&gateway, &library, &python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listen_shows_what_pywebpush_has_encrypted_either_way() {
+    let Some(library) = Library::pywebpush("listen") else { return };
+    let gateway = Gateway::new().start().await;
+    let mut terminal = Terminal::start(gateway.command(["listen", "--json", "--count", "3"]));
+    let mut line =
+        async || -> Value { terminal.line("a line", |line| serde_json::from_str(line).ok()).await };
+    let subscription = line().await;
+    let endpoint = subscription["endpoint"].as_str().unwrap();
+    let way = endpoint.replace(':', "%3A").replace('/', "%2F");
+    let way = format!("http://{}/aesgcm?e={way}", gateway.public);
+    for (endpoint, encoding) in [(endpoint, "aes128gcm"), (endpoint, "aesgcm"), (&way, "aesgcm")] {
+        let output = library.send(endpoint, &subscription["keys"], encoding, None).await;
+        assert_eq!(output.json(), 201, "{endpoint} {encoding}: {output:?}");
+        let push = line().await;
+        assert_eq!((&push["text"], &push["decrypted"]), (&json!(MESSAGE), &json!(true)), "{push}");
+        assert!(push.get("remark").is_none(), "{push}");
+    }
 }

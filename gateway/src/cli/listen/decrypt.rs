@@ -32,13 +32,20 @@ pub(super) fn decrypt(keys: &Keys, message: &[u8]) -> Option<Vec<u8>> {
     let key: [u8; 16] = derive(salt, &secret, &[b"Content-Encoding: aes128gcm\0"])?;
     let nonce: [u8; NONCE_LEN] = derive(salt, &secret, &[b"Content-Encoding: nonce\0"])?;
 
-    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &key).ok()?);
-    let mut record = record.to_vec();
-    let nonce = Nonce::assume_unique_for_key(nonce);
-    let padded = key.open_in_place(nonce, Aad::empty(), &mut record).ok()?;
+    let mut padded = open(&key, nonce, record)?;
     // The last record ends with 2, then any number of zeros (RFC 8188 §2).
     let end = padded.iter().rposition(|&byte| byte != 0)?;
     let length = (padded[end] == 2).then_some(end)?;
+    padded.truncate(length);
+    Some(padded)
+}
+
+/// Decrypts a record with its tag.
+pub(super) fn open(key: &[u8; 16], nonce: [u8; NONCE_LEN], record: &[u8]) -> Option<Vec<u8>> {
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key).ok()?);
+    let mut record = record.to_vec();
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    let length = key.open_in_place(nonce, Aad::empty(), &mut record).ok()?.len();
     record.truncate(length);
     Some(record)
 }
@@ -51,7 +58,7 @@ fn input_keying_material(keys: &Keys, sender: &PublicKey) -> Option<[u8; 32]> {
 }
 
 /// HKDF-SHA-256 (RFC 5869): extract with `salt`, expand with `info` to `N` bytes.
-fn derive<const N: usize>(salt: &[u8], secret: &[u8], info: &[&[u8]]) -> Option<[u8; N]> {
+pub(super) fn derive<const N: usize>(salt: &[u8], secret: &[u8], info: &[&[u8]]) -> Option<[u8; N]> {
     struct Length(usize);
     impl KeyType for Length {
         fn len(&self) -> usize {

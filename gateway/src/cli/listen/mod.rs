@@ -7,6 +7,7 @@ mod address;
 mod decrypt;
 mod identity;
 mod keys;
+mod legacy;
 mod push;
 mod session;
 mod show;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{decrypt::decrypt, keys::Keys};
+use super::{decrypt::decrypt, keys::Keys, legacy::Headers};
 use crate::model::UnixTime;
 
 /// A push message that has arrived.
@@ -41,6 +41,8 @@ pub(super) enum Content {
 pub(super) struct Properties {
     accepted: Option<UnixTime>,
     content_encoding: Option<String>,
+    crypto_key: Option<String>,
+    encryption: Option<String>,
     pub(super) message_id: Option<String>,
 }
 
@@ -51,6 +53,8 @@ impl Properties {
         Self {
             accepted: value("accepted-at").and_then(|ms| ms.parse().ok()).map(UnixTime),
             content_encoding: value("content-encoding"),
+            crypto_key: value("crypto-key"),
+            encryption: value("encryption"),
             message_id: value("message-id"),
         }
     }
@@ -65,23 +69,32 @@ impl Push {
         keys: &Keys,
         now: UnixTime,
     ) -> Self {
-        let Properties { accepted, content_encoding, message_id } = properties;
+        let Properties { accepted, content_encoding, crypto_key, encryption, message_id } = properties;
         let coding = content_encoding.as_deref().map(str::to_ascii_lowercase);
-        let decrypted = decrypt(keys, body);
-        let (content, remark) = match (&decrypted, coding.as_deref()) {
-            (Some(text), Some("aes128gcm")) => (Content::of(text), None),
-            (Some(text), _) => (Content::of(text), Some("encrypted with aes128gcm, but not marked so")),
-            (None, Some("aesgcm")) => {
-                (Content::of(body), Some("legacy aesgcm, which cannot be decrypted here"))
+        let legacy = match coding.as_deref() {
+            Some("aesgcm") => {
+                let (crypto_key, encryption) = (crypto_key.as_deref(), encryption.as_deref());
+                let (crypto_key, encryption) =
+                    (crypto_key.unwrap_or_default(), encryption.unwrap_or_default());
+                Some((Headers { crypto_key, encryption }, body))
             }
+            Some(_) => None,
+            None => Headers::off(body),
+        };
+        let decrypted = match legacy {
+            Some((headers, record)) => headers.decrypt(keys, record),
+            None => decrypt(keys, body),
+        };
+        let is_marked = legacy.is_some() || coding.as_deref() == Some("aes128gcm");
+        let (content, remark) = match &decrypted {
+            Some(text) if is_marked => (Content::of(text), None),
+            Some(text) => (Content::of(text), Some("encrypted with aes128gcm, but not marked so")),
             // Matrix gateways and mollysocket send plain text under this name.
-            (None, Some("aes128gcm")) if str_of(body).is_some() => {
+            None if is_marked && legacy.is_none() && str_of(body).is_some() => {
                 (Content::of(body), Some("marked aes128gcm, but not encrypted"))
             }
-            (None, Some("aes128gcm")) => {
-                (Content::of(body), Some("not encrypted with the keys of this listener"))
-            }
-            (None, _) => (Content::of(body), Some("not encrypted")),
+            None if is_marked => (Content::of(body), Some("not encrypted with the keys of this listener")),
+            None => (Content::of(body), Some("not encrypted")),
         };
         Self {
             bytes: body.len(),
@@ -154,7 +167,7 @@ mod tests {
         assert_eq!((plain.content, plain.remark), (text("péage"), Some("not encrypted")));
         let legacy = read(&[0xff, 0x00], &[("content-encoding", "aesgcm")], &keys);
         assert_eq!(legacy.content, Content::Hex("ff00".to_owned()));
-        assert!(legacy.remark.unwrap().contains("aesgcm"));
+        assert_eq!(legacy.remark, Some("not encrypted with the keys of this listener"));
     }
 
     #[test]
