@@ -7,7 +7,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Sleep, sleep_until, timeout},
 };
-use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use super::{
     AutopushRoom,
@@ -26,8 +26,9 @@ type Occupied = (Arc<Seat>, mpsc::UnboundedReceiver<Mail>);
 /// What happens next.
 enum Step {
     Answered(Answered),
-    Heard(Option<Message>),
+    Heard(Message),
     Mail(Option<Mail>),
+    Over(Parting),
     Stopped,
     Time,
 }
@@ -88,17 +89,16 @@ impl Connection {
                     self.asking = None;
                     self.session.answered(answered);
                 }
-                Step::Heard(Some(message)) => self.hear(message),
-                Step::Heard(None) => {
-                    self.parting = Parting::Closed;
-                    return;
-                }
+                Step::Heard(message) => self.hear(message),
                 Step::Mail(Some(Mail::Deliver(items))) => {
                     self.session.deliver(&*self.room.directory, items, now);
                 }
                 Step::Mail(Some(Mail::Ping)) => self.session.ping(now),
                 Step::Mail(Some(Mail::Unregistered(token))) => self.session.unregistered(token.as_str(), 200),
                 Step::Mail(Some(Mail::End) | None) | Step::Stopped => return,
+                // Had the client ended this one, the seat would have been free.
+                Step::Mail(Some(Mail::TakenOver)) => return self.parting = Parting::Lost,
+                Step::Over(parting) => return self.parting = parting,
                 Step::Time => self.session.on_time(now),
             }
         }
@@ -122,8 +122,12 @@ impl Connection {
             _ = stop.wait_for(|stop| *stop) => Step::Stopped,
             answered = answered => Step::Answered(answered),
             mail = mail => Step::Mail(mail),
-            // An error is an end, whatever the client did to cause it.
-            heard = self.socket.next(), if self.session.hungry() => Step::Heard(heard.and_then(Result::ok)),
+            heard = self.socket.next(), if self.session.hungry() => match heard {
+                Some(Ok(message)) => Step::Heard(message),
+                Some(Err(Error::Io(_))) => Step::Over(Parting::Lost),
+                // An error is an end, whatever the client did to cause it.
+                Some(Err(_)) | None => Step::Over(Parting::Closed),
+            },
             () = timer, if timed => Step::Time,
         }
     }

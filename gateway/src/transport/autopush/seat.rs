@@ -19,9 +19,11 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Mail {
     Deliver(Vec<Item>),
-    /// The device was removed, has a new secret, or has connected again.
+    /// The device was removed, or has a new secret.
     End,
     Ping,
+    /// The device has connected again.
+    TakenOver,
     Unregistered(AppToken),
 }
 
@@ -113,7 +115,7 @@ impl Seats {
                         return (seat, mailbox);
                     }
                     Some(seat) => {
-                        seat.tell(Mail::End);
+                        seat.tell(Mail::TakenOver);
                         seat.left.subscribe()
                     }
                 }

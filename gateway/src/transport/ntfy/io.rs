@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{
     config::{Limits, PING_LEAST},
@@ -45,7 +45,11 @@ pub(super) async fn serve(mut socket: WebSocket, mut feed: Feed, limits: Limits,
         let step = tokio::select! {
             biased;
             heard = socket.next() => {
-                let Some(Ok(heard)) = heard else { return };
+                let heard = match heard {
+                    Some(Ok(heard)) => heard,
+                    Some(Err(Error::Io(_))) => return feed.lost(),
+                    Some(Err(_)) | None => return,
+                };
                 pong_due = None;
                 let Some(seat) = feed.seat() else { return };
                 match heard {

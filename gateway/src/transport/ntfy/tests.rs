@@ -1,3 +1,4 @@
-//! The room behind its door. Over real sockets it is tested by the native tests.
+//! The room behind its door, and its WebSocket. Streams are tested by the native tests.
 
 mod door;
+mod socket;

@@ -369,10 +369,29 @@ async fn a_new_connection_replaces_the_old_one() {
     assert_eq!(old.hear().await, None);
     let parting =
         house.event(|event| if let Event::Left(parting) = event { Some(*parting) } else { None }).await;
-    assert_eq!(parting, Parting::Ended);
+    assert_eq!(parting, Parting::Lost, "its network has, as it has not ended the old one itself");
     house.joined().await;
     assert_eq!(hand(&house, vec![item(DEVICE, 1, b"x")]), Ok(()));
     assert_eq!(new.hear().await.expect("to the new one")["messageType"], "notification");
+}
+
+#[tokio::test]
+async fn a_closed_end_is_closed_and_a_reset_is_lost() {
+    for (resets, wanted) in [(false, Parting::Closed), (true, Parting::Lost)] {
+        let mut house = House::start().await;
+        let client = house.join(DEVICE).await;
+        house.joined().await;
+        if resets {
+            let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+            let socket = client.0.get_ref();
+            nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::Linger, &linger)
+                .expect("can be set");
+        }
+        drop(client);
+        let parting =
+            house.event(|event| if let Event::Left(parting) = event { Some(*parting) } else { None }).await;
+        assert_eq!(parting, wanted);
+    }
 }
 
 #[tokio::test]
