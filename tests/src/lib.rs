@@ -42,7 +42,7 @@ pub use disk::{Fault, Loss, Mounted, Random};
 pub use foreign::{Foreign, Output, run, run_with_input};
 pub use gateway::{Builder, Device, Gateway};
 pub use http::{Request, Response, raw};
-pub use ntfy::Stream;
+pub use ntfy::{Socket, Stream};
 pub use phone::{App, Phone, Push, Version};
 pub use sunup::{Notification, Sunup};
 pub use tap::Terminal;

@@ -1,11 +1,16 @@
-//! A client of ntfy's streams that reads as the Android app does.
+//! Clients of ntfy's streams that read as the Android app does.
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Bytes, Message},
 };
 
 use crate::{Gateway, within};
@@ -81,10 +86,7 @@ impl Stream {
         loop {
             let line = within("a line", self.line()).await?;
             assert!(!line.trim().is_empty(), "the app takes a blank line for a broken connection");
-            let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            let id = event["id"].as_str().expect("an id");
-            assert!(id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{line}");
-            assert!(event["time"].is_u64() && event["topic"].is_string(), "{line}");
+            let event = read(&line);
             match event["event"].as_str().expect("an event") {
                 "keepalive" => {}
                 _ => return Some(event),
@@ -105,4 +107,52 @@ impl Stream {
         assert_eq!(open["event"], "open", "{open}");
         self
     }
+}
+
+/// The app's other way: a WebSocket, in the hands of OkHttp.
+#[derive(Debug)]
+pub struct Socket(WebSocketStream<TcpStream>);
+
+impl Socket {
+    /// Connects, and reads `open`.
+    pub async fn open(gateway: &Gateway, path: &str) -> Self {
+        let stream = TcpStream::connect(gateway.public).await.expect("the gateway listens");
+        let url = format!("ws://{}{path}", gateway.public);
+        let (socket, _) = within("the handshake", client_async(url, stream)).await.expect("a WebSocket");
+        let mut socket = Self(socket);
+        let open = socket.event().await;
+        assert_eq!(open["event"], "open", "{open}");
+        socket
+    }
+
+    /// The next message; panics when something else comes.
+    pub async fn message(&mut self) -> Value {
+        let event = self.event().await;
+        assert_eq!(event["event"], "message", "{event}");
+        event
+    }
+
+    /// Pings by a frame; the pong is read with what comes next.
+    pub async fn ping(&mut self) {
+        within("the gateway reads", self.0.send(Message::Ping(Bytes::new()))).await.expect("connected");
+    }
+
+    async fn event(&mut self) -> Value {
+        loop {
+            match within("a frame", self.0.next()).await {
+                Some(Ok(Message::Text(line))) => return read(&line),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("the app does not bear {other:?}"),
+            }
+        }
+    }
+}
+
+/// Reads one event as strictly as the app does.
+fn read(line: &str) -> Value {
+    let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let id = event["id"].as_str().expect("an id");
+    assert!(id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{line}");
+    assert!(event["time"].is_u64() && event["topic"].is_string(), "{line}");
+    event
 }

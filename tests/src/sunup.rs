@@ -35,6 +35,9 @@ enum Told {
         channel: String,
         status: u16,
     },
+    Urgency {
+        status: u16,
+    },
     Notification {
         #[serde(rename = "channelID")]
         channel: String,
@@ -113,6 +116,15 @@ impl Sunup {
         match self.hear().await {
             Some(Told::Unregister { channel: told, status: 200 }) if told == channel => {}
             other => panic!("expected unregister, got {other:?}"),
+        }
+    }
+
+    /// Says what the least urgent is that it wants, as the builds do that know it.
+    pub async fn floor(&mut self, urgency: &str) {
+        self.say(json!({"messageType": "urgency", "min": urgency})).await;
+        match self.hear().await {
+            Some(Told::Urgency { status: 200 }) => {}
+            other => panic!("expected an answer, got {other:?}"),
         }
     }
 

@@ -79,6 +79,24 @@ async fn a_uaid_and_what_was_not_acknowledged_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_uaid_outlives_its_card_by_a_backup() {
+    let mut gateway = Gateway::new().start().await;
+    let mut phone = Sunup::connect(gateway.public, "/", None).await;
+    let (uaid, endpoint) = (phone.uaid.clone(), phone.register(CHANNEL).await);
+    let file = gateway.scratch().join("backup");
+    let path = file.to_str().unwrap();
+    assert_eq!(gateway.cli(["backup", path]).await.code, Some(0));
+    gateway.terminate().await;
+    std::fs::remove_dir_all(gateway.state_dir()).unwrap();
+    assert_eq!(gateway.cli(["restore", path]).await.code, Some(0));
+    gateway.start_again().await;
+    let mut phone = Sunup::connect(gateway.public, "/", Some(&uaid)).await;
+    assert_eq!(phone.uaid, uaid);
+    push(&gateway, &endpoint, "after").send().await.expect(201);
+    assert_eq!(phone.expect_push().await.data, b"after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn from_outside_nobody_registers_but_devices_come_in() {
     let gateway = Gateway::new().config(TWO_SIDES).start().await;
     let home = home(&gateway).await;

@@ -189,29 +189,6 @@ async fn a_new_connection_takes_over_what_the_old_one_has_not_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clients_own_ping_brings_what_waits_and_is_counted_apart() {
-    // A radio without a tail: every packet is a wake, and a phone that has just spoken gets nothing at once.
-    let config = "[wake]\nprofile = \"saver\"\nradio_tail_s = 0\n[wake.saver]\nnormal_s = 1800\n";
-    let mut gateway = Gateway::new().config(config).start().await;
-    let (mut phone, endpoint) = reach(&gateway).await;
-    for body in ["waits", "with it"] {
-        let request = gateway.post(&endpoint).ttl(3600).header("Content-Encoding", "aes128gcm");
-        request.body(body).send().await.expect(201);
-    }
-    phone.ping().await;
-    assert_eq!(bodies_until(&mut phone, "with it").await, ["waits", "with it"]);
-    phone.fence().await;
-    let list = gateway.cli(["device", "list", "--json"]).await.json();
-    let device = list[0]["device"].as_str().unwrap().to_owned();
-    gateway.terminate().await;
-    let shown = gateway.cli(["device", "show", &device, "--json"]).await.json();
-    let today = &shown["days"][0];
-    assert!(today["client"].as_u64().is_some_and(|client| client > 0), "{today}");
-    assert_eq!((&today["keep_alive"], &today["waste"]), (&0.into(), &0.into()), "{today}");
-    assert_eq!(shown["missed"], 0, "{shown}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn paths_beside_the_endpoints_are_404() {
     let gateway = Gateway::new().start().await;
     let (_phone, endpoint) = reach(&gateway).await;

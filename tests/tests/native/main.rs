@@ -31,6 +31,7 @@ mod open_broker;
 mod pages;
 mod process;
 mod registration;
+mod rooms;
 mod router;
 mod service;
 mod vapid;
