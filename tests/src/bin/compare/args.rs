@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// How many rounds the medians are taken over [default: 5, quick: 1].
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
+    /// Measure a thousand idle subscribers of ntfy's JSON stream instead: memory, and latency to one of them, beside
+    /// ntfy.
+    #[arg(long, conflicts_with = "phones")]
+    pub(crate) streams: bool,
     /// How long one burst lasts [default: 3, quick: 0.5].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     burst: Option<Duration>,

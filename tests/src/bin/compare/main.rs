@@ -13,7 +13,7 @@
 //! - resident memory a few seconds after the start, and after the bursts;
 //! - recovery: from the start after kill -9 to the first answer, with messages that wait.
 //!
-//! With `--phones`, see [`phones`].
+//! With `--phones`, see [`phones`]; with `--streams`, [`streams`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is this program's output")]
 
 mod args;
@@ -28,7 +28,9 @@ mod push;
 mod recovery;
 mod report;
 mod rounds;
+mod rows;
 mod servers;
+mod streams;
 mod subscriber;
 
 use std::process::ExitCode;
@@ -58,6 +60,9 @@ fn run(args: &args::Args) -> Result<bool> {
     let machine = machine::describe(&work)?;
     if args.phones {
         return phones::measure(args, &work, &machine);
+    }
+    if args.streams {
+        return streams::measure(args, &work, &machine);
     }
     let measures = rounds::measure(args, &work)?;
     let report = report::Report::new(args, machine, &measures);

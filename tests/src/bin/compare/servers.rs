@@ -37,7 +37,36 @@ pub(crate) struct Server {
     pub(crate) subscription: Subscription,
     /// What it says it is.
     pub(crate) version: String,
+    /// The gateway's commands.
+    commands: Option<Commands>,
     running: Running,
+}
+
+/// Runs the gateway's commands that have something to say.
+#[derive(Debug)]
+struct Commands {
+    binary: PathBuf,
+    state: PathBuf,
+}
+
+impl Commands {
+    fn ask(&self, words: &[&str]) -> Result<Value> {
+        let output = Command::new(&self.binary)
+            .arg("--state-dir")
+            .arg(&self.state)
+            .args(words)
+            .arg("--json")
+            .output()?;
+        if !output.status.success() {
+            return Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    fn pair(&self, transport: &str) -> Result<Login> {
+        let device = self.ask(&["device", "add", "compare", "--transport", transport])?;
+        Ok(Login { user: text(&device, "device")?, secret: text(&device, "secret")? })
+    }
 }
 
 /// A server's process and its directory; dropping it ends both.
@@ -85,6 +114,11 @@ impl Server {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.running.pid()
+    }
+
+    /// The login of a new device that speaks ntfy's protocol; ntfy takes anybody.
+    pub(crate) fn pair_ntfy(&self) -> Result<Option<Login>> {
+        self.commands.as_ref().map(|commands| commands.pair("ntfy")).transpose()
     }
 
     /// Kills it, starts it again, and waits for its first answer: how long that took from the start.
@@ -170,13 +204,13 @@ impl Running {
 }
 
 /// The gateway with its defaults, but without the limit of a single endpoint: the load here comes to a
-/// few, and its peers have none. And with the profile `instant`: they deliver at once too, and how long a
+/// few, and its peers have none; and as many streams as there may be, from one source. And with the profile `instant`: they deliver at once too, and how long a
 /// push may wait for company is not what is measured.
 fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
     let (state, config) = (dir.join("state"), dir.join("gateway.toml"));
     std::fs::write(
         &config,
-        "[limits]\nper_second = 0\nwaiting_per_registration = 65535\nwaiting_mb_per_registration = 256\nwaiting_per_device = 65535\nwaiting_mb_per_device = 256\n[wake]\nprofile = \"instant\"\n",
+        "[limits]\nper_second = 0\nwaiting_per_registration = 65535\nwaiting_mb_per_registration = 256\nwaiting_per_device = 65535\nwaiting_mb_per_device = 256\n[wake]\nprofile = \"instant\"\n[transport.web]\nmax_connections_per_source = 4096\n",
     )?;
     let mut command = Command::new(binary);
     command.arg("--config").arg(config).arg("run").arg("--state-dir").arg(&state);
@@ -186,20 +220,12 @@ fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
     let ready = running.ready()?;
     let (address, mqtt) = (listener(&ready, "public=http://")?, listener(&ready, "mqtt=mqtt://")?);
 
-    let ask = |words: &[&str]| -> Result<Value> {
-        let output =
-            Command::new(binary).arg("--state-dir").arg(&state).args(words).arg("--json").output()?;
-        if !output.status.success() {
-            return Err(format!("{words:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
-    };
+    let commands = Commands { binary: binary.to_owned(), state };
     let pair = || -> Result<(Login, Vec<String>)> {
-        let device = ask(&["device", "add", "compare"])?;
-        let login = Login { user: text(&device, "device")?, secret: text(&device, "secret")? };
+        let login = commands.pair("mqtt")?;
         let mut paths = Vec::new();
         for app in 0..APPS {
-            let registration = ask(&["registration", "add", &login.user, &format!("app-{app}")])?;
+            let registration = commands.ask(&["registration", "add", &login.user, &format!("app-{app}")])?;
             let endpoint = text(&registration, "endpoint")?;
             let path = endpoint.find("/p/").ok_or_else(|| format!("endpoint without /p/: {endpoint}"))?;
             paths.push(endpoint[path..].to_owned());
@@ -217,6 +243,7 @@ fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
         subscription: Subscription::Mqtt { address: mqtt, filter, login: Some(login) },
         version: version_line(Command::new(binary).arg("--version"), "unifiedpush-gateway")
             + ", profile instant",
+        commands: Some(commands),
         running,
     })
 }
@@ -232,7 +259,7 @@ pub(crate) fn text(object: &Value, key: &str) -> Result<String> {
 }
 
 /// ntfy with its defaults, a cache file, and limits that let the load pass: by default it takes 60 pushes at
-/// once and then one each five seconds from one address.
+/// once and then one each five seconds from one address, and 30 subscriptions.
 fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
     let address = free_port()?;
     let config = dir.join("server.yml");
@@ -245,6 +272,7 @@ fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
              visitor-request-limit-burst: 1000000000\n\
              visitor-request-limit-replenish: \"1ms\"\n\
              visitor-request-limit-exempt-hosts: \"127.0.0.1\"\n\
+             visitor-subscription-limit: 100000\n\
              visitor-message-daily-limit: 1000000000\n",
             dir.join("cache.db").display()
         ),
@@ -263,6 +291,7 @@ fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
         publish_topic: None,
         subscription: Subscription::JsonStream { address, topics: topics.join(",") },
         version: version_line(Command::new(binary).arg("--help"), "ntfy "),
+        commands: None,
         running,
     })
 }
@@ -292,6 +321,7 @@ fn mosquitto(binary: &Path, dir: PathBuf, libraries: Option<&Path>) -> Result<Se
         publish_topic: Some("up/compare/inbox/push/1".to_owned()),
         subscription: Subscription::Mqtt { address, filter: "up/compare/inbox/#".to_owned(), login: None },
         version: version_line(Command::new(binary).envs(environment).arg("-h"), "mosquitto version"),
+        commands: None,
         running,
     })
 }

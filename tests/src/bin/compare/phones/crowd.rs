@@ -14,9 +14,8 @@ use super::{
     fleet::{Dial, Fleet, Wire},
     flow,
     house::House,
-    rows::Row,
 };
-use crate::{Error, Result, args::Args, load::precise, measures::median};
+use crate::{Error, Result, args::Args, load::precise, measures::median, rows::Row};
 
 /// CONNECTs of the churn, and how many more warm the gateway up.
 const CYCLES: usize = 10_000;

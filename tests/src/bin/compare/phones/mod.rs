@@ -8,15 +8,15 @@ mod crowd;
 mod fleet;
 mod flow;
 mod house;
-mod rows;
 
 use std::{path::Path, time::Duration};
 
-use self::{fleet::Wire, rows::Row};
+use self::fleet::Wire;
 use crate::{
     Result,
     args::Args,
     measures::{Side, median},
+    rows::{self, Row},
 };
 
 /// How many phones.
@@ -32,12 +32,7 @@ const REST: Duration = Duration::from_secs(2);
 pub(crate) fn measure(args: &Args, work: &Path, machine: &str) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let rows = runtime.block_on(all(args, work))?;
-    println!("Machine: {machine}.\n\n{}", rows::table(&rows));
-    let missed: Vec<_> = rows.iter().filter(|row| row.is_missed()).collect();
-    for row in &missed {
-        eprintln!("compare: missed: {}", row.what);
-    }
-    Ok(missed.is_empty() || !args.assert)
+    Ok(rows::print(&rows, Side::Mosquitto, machine) || !args.assert)
 }
 
 fn say(what: &str) {

@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
+use crate::measures::Side;
+
 /// A figure and what it is held against.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// What was measured.
-    pub(crate) what: String,
+    what: String,
     figure: f64,
     goal: Goal,
-    mosquitto: Option<f64>,
+    peer: Option<f64>,
     unit: &'static str,
 }
 
@@ -20,21 +22,21 @@ enum Goal {
 }
 
 impl Row {
-    pub(super) fn at_most(what: &str, figure: f64, goal: f64, unit: &'static str) -> Self {
-        Self { what: what.to_owned(), figure, goal: Goal::AtMost(goal), mosquitto: None, unit }
+    pub(crate) fn at_most(what: &str, figure: f64, goal: f64, unit: &'static str) -> Self {
+        Self { what: what.to_owned(), figure, goal: Goal::AtMost(goal), peer: None, unit }
     }
 
-    pub(super) fn at_least(what: &str, figure: f64, goal: f64, unit: &'static str) -> Self {
+    pub(crate) fn at_least(what: &str, figure: f64, goal: f64, unit: &'static str) -> Self {
         Self { goal: Goal::AtLeast(goal), ..Self::at_most(what, figure, goal, unit) }
     }
 
-    /// What mosquitto made of the same.
-    pub(super) fn beside(self, mosquitto: f64) -> Self {
-        Self { mosquitto: Some(mosquitto), ..self }
+    /// What the peer made of the same.
+    pub(crate) fn beside(self, peer: f64) -> Self {
+        Self { peer: Some(peer), ..self }
     }
 
     /// The goal is not reached.
-    pub(crate) fn is_missed(&self) -> bool {
+    fn is_missed(&self) -> bool {
         match self.goal {
             Goal::AtLeast(goal) => self.figure < goal,
             Goal::AtMost(goal) => self.figure > goal,
@@ -42,13 +44,23 @@ impl Row {
     }
 }
 
+/// Prints all of it, in the order in which it was measured. True when no goal is missed.
+pub(crate) fn print(rows: &[Row], peer: Side, machine: &str) -> bool {
+    println!("Machine: {machine}.\n\n{}", table(rows, peer));
+    let missed: Vec<_> = rows.iter().filter(|row| row.is_missed()).collect();
+    for row in &missed {
+        eprintln!("compare: missed: {}", row.what);
+    }
+    missed.is_empty()
+}
+
 /// All of it as Markdown.
-pub(super) fn table(rows: &[Row]) -> String {
-    let mut text = "| | gateway | mosquitto | goal | |\n|---|---:|---:|---:|---|\n".to_owned();
+fn table(rows: &[Row], peer: Side) -> String {
+    let mut text = format!("| | gateway | {} | goal | |\n|---|---:|---:|---:|---|\n", peer.name());
     for row in rows {
-        let Row { what, figure, goal, mosquitto, unit } = row;
+        let Row { what, figure, goal, peer, unit } = row;
         let verdict = if row.is_missed() { "**missed**" } else { "reached" };
-        let peer = mosquitto.map(|value| format!("{value:.2} {unit}")).unwrap_or_default();
+        let peer = peer.map(|value| format!("{value:.2} {unit}")).unwrap_or_default();
         let goal = match goal {
             Goal::AtLeast(goal) => format!("≥ {goal:.2} {unit}"),
             Goal::AtMost(goal) => format!("≤ {goal:.2} {unit}"),
@@ -67,7 +79,8 @@ mod tests {
         assert!(Row::at_most("x", 1.1, 1.0, "ms").is_missed());
         assert!(!Row::at_most("x", 1.0, 1.0, "ms").is_missed());
         assert!(Row::at_least("x", 0.9, 1.0, "/s").is_missed());
-        let table = table(&[Row::at_least("rate", 2.0, 1.0, "/s").beside(1.0)]);
+        let table = table(&[Row::at_least("rate", 2.0, 1.0, "/s").beside(1.0)], Side::Ntfy);
+        assert!(table.starts_with("| | gateway | ntfy | goal | |\n"), "{table}");
         assert!(table.contains("| rate | 2.00 /s | 1.00 /s | ≥ 1.00 /s | reached |"), "{table}");
     }
 }
