@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    model::{DeviceId, MessageId, Pending, Tally, Urgency},
+    model::{DeviceId, MessageId, Numbered, Pending, Tally, Urgency},
     transport::{Event, Parting, Report},
 };
 
@@ -68,10 +68,36 @@ struct Gauge {
     /// The last packet there would have been.
     at_once: Option<Instant>,
     parting: Option<Parting>,
+    /// When the first message came.
+    since: Option<Instant>,
     tally: Tally,
     /// When each message that has not left yet came.
-    waiting: HashMap<MessageId, (Instant, Urgency)>,
+    waiting: Numbered<Came>,
     written: Option<Instant>,
+}
+
+/// When a message came, in ns since the first one of its device, and in the last two bits its urgency: tens
+/// of thousands may wait.
+#[derive(Debug)]
+struct Came(u64);
+
+impl Came {
+    fn new(since: Instant, at: Instant, urgency: Urgency) -> Self {
+        Self((nanos(since, at) << 2) | urgency as u64)
+    }
+
+    fn urgency(&self) -> Urgency {
+        match self.0 & 3 {
+            0 => Urgency::VeryLow,
+            1 => Urgency::Low,
+            2 => Urgency::Normal,
+            _ => Urgency::High,
+        }
+    }
+
+    fn waited_ms(&self, since: Instant, until: Instant) -> u64 {
+        nanos(since, until).saturating_sub(self.0 >> 2) / 1_000_000
+    }
 }
 
 impl Meter {
@@ -91,7 +117,8 @@ impl Meter {
     /// A message waits. The write of what was counted rides with the message's own.
     pub fn on_pending(&self, at: At, pending: &Pending) {
         let written = self.on(pending.device, |gauge| {
-            gauge.waiting.insert(pending.id, (at.instant, pending.urgency));
+            let since = *gauge.since.get_or_insert(at.instant);
+            gauge.waiting.insert(pending.id.0, Came::new(since, at.instant, pending.urgency));
             gauge.tally.messages.accepted += 1;
             gauge.changed = true;
             if gauge.connected {
@@ -107,7 +134,7 @@ impl Meter {
     /// A message is over before it has left: expired, replaced or cancelled.
     pub fn on_over(&self, device: DeviceId, id: MessageId, replaced: bool) {
         self.on(device, |gauge| {
-            gauge.waiting.remove(&id);
+            gauge.waiting.remove(id.0);
             gauge.tally.messages.replaced += u32::from(replaced);
             gauge.changed = true;
         });
@@ -116,9 +143,8 @@ impl Meter {
     /// Messages of a device have expired.
     pub fn on_expired(&self, device: DeviceId, ids: &[MessageId]) {
         self.on(device, |gauge| {
-            let before = gauge.waiting.len();
-            gauge.waiting.retain(|id, _| !ids.contains(id));
-            let gone = u32::try_from(before - gauge.waiting.len()).unwrap_or(u32::MAX);
+            let gone = ids.iter().filter(|id| gauge.waiting.remove(id.0).is_some()).count();
+            let gone = u32::try_from(gone).unwrap_or(u32::MAX);
             gauge.tally.messages.expired += gone;
             gauge.changed |= gone > 0;
         });
@@ -156,7 +182,9 @@ impl Meter {
             Event::Acked(ids) => {
                 gauge.tally.messages.acked += count(ids);
                 // What was taken over without having been seen to leave has left.
-                gauge.waiting.retain(|id, _| !ids.contains(id));
+                for id in ids {
+                    gauge.waiting.remove(id.0);
+                }
                 gauge.answer(at, tau);
             }
             // CONNECT and SUBSCRIBE: part of coming back.
@@ -165,10 +193,10 @@ impl Meter {
             Event::Kept(ids) | Event::Taken(ids) => {
                 gauge.packet(at, tau, Cause::Push);
                 gauge.tally.messages.sent += count(ids);
+                let Some(since) = gauge.since else { return };
                 for id in ids {
-                    if let Some((came, urgency)) = gauge.waiting.remove(id) {
-                        let waited = at.instant.saturating_duration_since(came).as_millis();
-                        gauge.tally.delayed(urgency, u64::try_from(waited).unwrap_or(u64::MAX));
+                    if let Some(came) = gauge.waiting.remove(id.0) {
+                        gauge.tally.delayed(came.urgency(), came.waited_ms(since, at.instant));
                     }
                 }
             }
@@ -213,8 +241,9 @@ impl Gauge {
             connected: false,
             contact: None,
             parting: None,
+            since: None,
             tally,
-            waiting: HashMap::new(),
+            waiting: Numbered::default(),
             written: None,
         }
     }
@@ -274,6 +303,11 @@ impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Meter").field("tau", &self.tau).finish_non_exhaustive()
     }
+}
+
+/// As far as 62 bits go, which is 146 years.
+fn nanos(since: Instant, at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(since).as_nanos()).unwrap_or(u64::MAX).min(u64::MAX >> 2)
 }
 
 fn asleep(last: Option<Instant>, now: Instant, tau: Duration) -> bool {

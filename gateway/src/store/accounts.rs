@@ -495,7 +495,7 @@ fn withdraw_all(state: &mut State, registration: &Registration) {
     state.loads.forget(registration.id);
     let own = |found: RegistrationId| found == registration.id;
     let numbers: Vec<u64> =
-        state.waiting.iter().filter(|(_, slot)| own(slot.registration)).map(|(number, _)| *number).collect();
+        state.waiting.iter().filter(|(_, of, _)| own(*of)).map(|(number, ..)| number).collect();
     for number in numbers {
         let Some(slot) = state.unwait(number) else { continue };
         let owed = slot.owed.clone();

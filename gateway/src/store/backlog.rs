@@ -63,7 +63,7 @@ impl Backlog {
             if let Some((message, owed)) = state.volatile.get(&number) {
                 return Ok(owed.copy(message, device));
             }
-            let Some(slot) = state.waiting.get(&number) else {
+            let Some(slot) = state.waiting.get(number) else {
                 return Ok(None);
             };
             let queued = state.queue.messages.get(&number).map(|queued| &queued.message);
@@ -71,7 +71,7 @@ impl Backlog {
             if let Some(message) = queued.or(flying) {
                 return Ok(slot.owed.copy(message, device));
             }
-            (slot.expires_ms, slot.owed.clone(), if number < state.doubtful { state.seen } else { None })
+            (slot.expires_ms, slot.owed, if number < state.doubtful { state.seen } else { None })
         };
         let key = message_key(number);
         let value = self.core.disk.read(&key).map_err(|error| {
@@ -107,7 +107,7 @@ impl Backlog {
         if let Some((message, _)) = state.volatile.get(&id.0) {
             return Some(message.device);
         }
-        let registration = state.waiting.get(&id.0)?.registration;
+        let registration = state.waiting.registration(id.0)?;
         state.accounts.registration(registration).map(|registration| registration.device)
     }
 
@@ -132,8 +132,8 @@ impl Backlog {
     #[must_use]
     pub fn waiting_for(&self, registrations: &[RegistrationId]) -> Vec<MessageId> {
         let state = self.core.lock();
-        let wanted = state.waiting.iter().filter(|(_, slot)| registrations.contains(&slot.registration));
-        wanted.map(|(number, _)| MessageId(*number)).collect()
+        let wanted = state.waiting.iter().filter(|(_, registration, _)| registrations.contains(registration));
+        wanted.map(|(number, ..)| MessageId(number)).collect()
     }
 
     /// What waited on disk when the store was opened, in order of arrival. Can be taken once.

@@ -319,7 +319,7 @@ impl State {
 
     /// The record of who is still to acknowledge a message of a group.
     fn shares_record(&self, number: u64) -> Option<Vec<u8>> {
-        match &self.waiting.get(&number)?.owed {
+        match self.waiting.owed(number)? {
             Owed::Own => None,
             Owed::Shared(members) => Some(record::encode(&shares_key(number), members)),
         }

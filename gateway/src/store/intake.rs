@@ -170,7 +170,7 @@ impl Intake {
             self.0.announce(&mut state);
             return Ok(Some(Commit::ready()));
         }
-        let Some(registration) = state.waiting.get(&number).map(|slot| slot.registration) else {
+        let Some(registration) = state.waiting.registration(number) else {
             return Ok(None);
         };
         state.admit()?;

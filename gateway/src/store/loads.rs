@@ -1,9 +1,9 @@
 //! How much waits for each registration and each device, and what gives way when that is enough.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
+use std::collections::{HashMap, hash_map::Entry};
 
-use super::state::Slot;
-use crate::model::{Bound, Bounds, DeviceId, RegistrationId, Waiting, WhenFull};
+use super::{slots::Slots, state::Slot};
+use crate::model::{Bound, Bounds, DeviceId, Numbered, RegistrationId, Waiting, WhenFull};
 
 /// What waits, counted. Only those for which something waits, or has given way, are known.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -25,7 +25,7 @@ struct Load {
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Queue {
     load: Load,
-    numbers: BTreeSet<u64>,
+    numbers: Numbered<()>,
 }
 
 impl Loads {
@@ -33,14 +33,9 @@ impl Loads {
     /// the oldest messages of its registration, no more of them than needed. `None`: there is no room for it.
     ///
     /// What was here before the bounds were lowered stays, as long as nothing becomes more.
-    pub(super) fn room(
-        &self,
-        slot: &Slot,
-        replaced: Option<u64>,
-        waiting: &BTreeMap<u64, Slot>,
-    ) -> Option<Vec<u64>> {
+    pub(super) fn room(&self, slot: &Slot, replaced: Option<u64>, waiting: &Slots) -> Option<Vec<u64>> {
         let mut freed = Load::default();
-        if let Some(old) = replaced.and_then(|old| waiting.get(&old)) {
+        if let Some(old) = replaced.and_then(|old| waiting.size(old)) {
             freed.add(old);
         }
         if self.fits(slot, freed) {
@@ -52,8 +47,8 @@ impl Loads {
             return None;
         }
         let mut oldest = Vec::new();
-        for &number in own.numbers.iter().filter(|number| Some(**number) != replaced) {
-            if let Some(old) = waiting.get(&number) {
+        for (number, ()) in own.numbers.iter().filter(|(number, ())| Some(*number) != replaced) {
+            if let Some(old) = waiting.size(number) {
                 freed.add(old);
             }
             oldest.push(number);
@@ -80,22 +75,22 @@ impl Loads {
     }
 
     pub(super) fn add(&mut self, number: u64, slot: &Slot) {
-        self.devices.entry(slot.device).or_default().add(slot);
+        self.devices.entry(slot.device).or_default().add(slot.size);
         let own = self.registrations.entry(slot.registration).or_default();
-        own.load.add(slot);
-        own.numbers.insert(number);
+        own.load.add(slot.size);
+        own.numbers.insert(number, ());
     }
 
     pub(super) fn remove(&mut self, number: u64, slot: &Slot) {
         if let Entry::Occupied(mut device) = self.devices.entry(slot.device) {
-            device.get_mut().remove(slot);
+            device.get_mut().remove(slot.size);
             if *device.get() == Load::default() {
                 device.remove();
             }
         }
         if let Entry::Occupied(mut own) = self.registrations.entry(slot.registration) {
-            own.get_mut().load.remove(slot);
-            own.get_mut().numbers.remove(&number);
+            own.get_mut().load.remove(slot.size);
+            own.get_mut().numbers.remove(number);
             if own.get().numbers.is_empty() {
                 own.remove();
             }
@@ -136,13 +131,13 @@ impl Loads {
 }
 
 impl Load {
-    fn add(&mut self, slot: &Slot) {
-        self.bytes += u64::from(slot.size);
+    fn add(&mut self, size: u16) {
+        self.bytes += u64::from(size);
         self.messages += 1;
     }
 
-    fn remove(&mut self, slot: &Slot) {
-        self.bytes = self.bytes.saturating_sub(slot.size.into());
+    fn remove(&mut self, size: u16) {
+        self.bytes = self.bytes.saturating_sub(size.into());
         self.messages = self.messages.saturating_sub(1);
     }
 }

@@ -56,6 +56,7 @@ mod registers;
 mod restore;
 mod seal;
 mod shares;
+mod slots;
 mod stand_in;
 mod state;
 #[cfg(test)]

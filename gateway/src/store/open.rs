@@ -267,14 +267,12 @@ impl Found {
                 continue;
             }
             shared.extend(members.iter().map(|&device| Pending { device, ..pending }));
-            if let Some(slot) = state.waiting.get_mut(&number) {
-                slot.owed = Owed::Shared(members.into());
-            }
+            state.waiting.change_owed(number, |owed| *owed = Owed::Shared(members.into()));
         }
         *restored = shared;
         // Shares of no message: deleting once more what is not there takes them along.
         let State { deletions, waiting, .. } = state;
-        deletions.extend(shares.keys().filter(|number| !waiting.contains_key(number)));
+        deletions.extend(shares.keys().filter(|number| !waiting.contains(**number)));
         deletions.sort_unstable();
         deletions.dedup();
     }

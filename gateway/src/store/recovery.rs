@@ -74,7 +74,7 @@ impl State {
         self.shares_changed.extend(job.shares.into_iter().map(|(number, _)| number));
         self.deletions.extend(job.deletions);
         let Self { deletions, waiting, .. } = self;
-        deletions.retain(|number| !waiting.contains_key(number));
+        deletions.retain(|number| !waiting.contains(*number));
         self.queue.reserve = false;
         waiters
     }
@@ -167,7 +167,7 @@ fn put_right(core: &Core, repair: &Repair) -> std::io::Result<()> {
 
 /// Tells the planner of a message that waits again, or that it is lost.
 fn wait_on(core: &Core, state: &mut State, number: u64, value: Option<&[u8]>) {
-    let Some(slot) = state.waiting.get(&number).cloned() else {
+    let Some(slot) = state.waiting.get(number) else {
         return;
     };
     match value.map(|value| backlog::decode(core, number, slot.expires_ms, value)) {

@@ -80,12 +80,11 @@ impl State {
 
     /// Ends a device's share of a message. `true`: it was the last one, and the message is over.
     pub(super) fn settle_share(&mut self, device: DeviceId, number: u64) -> bool {
-        let (owed, stored) = match (self.volatile.get_mut(&number), self.waiting.get_mut(&number)) {
-            (Some((_, owed)), _) => (owed, false),
-            (None, Some(slot)) => (&mut slot.owed, true),
-            (None, None) => return false,
+        let (settled, stored) = match self.volatile.get_mut(&number) {
+            Some((_, owed)) => (Some(owed.settle(device)), false),
+            None => (self.waiting.change_owed(number, |owed| owed.settle(device)), true),
         };
-        match owed.settle(device) {
+        match settled.unwrap_or(Settled::Nothing) {
             Settled::Last => true,
             Settled::Nothing => false,
             Settled::Partly => {
@@ -102,13 +101,14 @@ impl State {
     pub(super) fn release(&mut self, release: &Release) {
         let &Release { group, member, below } = release;
         let shares = |own: DeviceId, owed: &Owed| own == group && owed.devices(&own).contains(&member);
-        let waiting = self.waiting.range(..below).filter(|(_, slot)| {
-            let registration = self.accounts.registration(slot.registration);
-            registration.is_some_and(|registration| shares(registration.device, &slot.owed))
+        let waiting = self.waiting.iter().take_while(|(number, ..)| *number < below);
+        let waiting = waiting.filter(|(_, registration, owed)| {
+            let registration = self.accounts.registration(*registration);
+            registration.is_some_and(|registration| shares(registration.device, owed))
         });
         let volatile = self.volatile.range(..below);
         let volatile = volatile.filter(|(_, (message, owed))| shares(message.device, owed));
-        let numbers = waiting.map(|(number, _)| *number).chain(volatile.map(|(number, _)| *number));
+        let numbers = waiting.map(|(number, ..)| number).chain(volatile.map(|(number, _)| *number));
         for number in numbers.collect::<Vec<_>>() {
             if self.settle_share(member, number) && self.volatile.remove(&number).is_none() {
                 self.unwait(number);

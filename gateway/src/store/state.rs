@@ -20,6 +20,7 @@ use super::{
     registers::{AccountUndo, Registers},
     seal::Seal,
     shares::Owed,
+    slots::Slots,
 };
 use crate::model::{DeviceId, LEAP_MS, MessageId, Moment, PushMessage, RegistrationId, Topic, UnixTime};
 
@@ -92,7 +93,7 @@ pub(super) struct State {
     /// Messages with TTL 0, and who has not acknowledged them.
     pub(super) volatile: BTreeMap<u64, (Arc<PushMessage>, Owed)>,
     /// Every message that waits and is, or is to be, on disk.
-    pub(super) waiting: BTreeMap<u64, Slot>,
+    pub(super) waiting: Slots,
     /// The wall time that was read last, trusted or not.
     pub(super) wall: UnixTime,
 }
@@ -109,7 +110,7 @@ pub(super) enum Mode {
     Open,
 }
 
-/// A waiting message: what is kept in memory of each, however many wait.
+/// A waiting message: what is known of each, however many wait.
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) device: DeviceId,
@@ -293,7 +294,7 @@ impl State {
     }
 
     fn insert(&mut self, number: u64, slot: Slot) {
-        if let Some(before) = self.waiting.remove(&number) {
+        if let Some(before) = self.waiting.remove(number) {
             self.loads.remove(number, &before);
         }
         self.loads.add(number, &slot);
@@ -302,7 +303,7 @@ impl State {
 
     /// A message does not wait any more.
     pub(super) fn unwait(&mut self, number: u64) -> Option<Slot> {
-        let slot = self.waiting.remove(&number)?;
+        let slot = self.waiting.remove(number)?;
         self.loads.remove(number, &slot);
         if let Some(topic) = slot.topic.clone() {
             let name = (slot.registration, topic);

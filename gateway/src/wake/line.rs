@@ -92,16 +92,16 @@ impl Line {
     }
 
     fn insert(&mut self, id: MessageId, waiting: Waiting) {
-        let urgency = waiting.pending.urgency;
+        let urgency = waiting.urgency;
         let budget = self.settings.budgets.of(urgency);
-        if waiting.pending.volatile {
+        if waiting.volatile {
             self.volatile.push((id, urgency));
         }
         self.class(urgency).insert(id, waiting, budget);
     }
 
     pub(super) fn push(&mut self, now: Instant, pending: &Pending) {
-        self.insert(pending.id, Waiting::new(now, *pending));
+        self.insert(pending.id, Waiting::new(now, pending));
     }
 
     pub(super) fn configure(&mut self, settings: Settings) {
@@ -191,9 +191,9 @@ impl Line {
 
     /// A message comes back from its flight.
     fn wait_again(&mut self, id: MessageId, flown: Waiting) {
-        if flown.pending.volatile {
+        if flown.volatile {
             // It had its one chance: it is over with the next orders.
-            self.volatile.push((id, flown.pending.urgency));
+            self.volatile.push((id, flown.urgency));
         } else if !flown.withdrawn {
             self.insert(id, flown);
         }
@@ -211,14 +211,14 @@ impl Line {
     pub(super) fn keep(&mut self, id: MessageId) {
         let flown = self.land(id);
         let Some(written) = flown.or_else(|| self.remove(id)) else { return };
-        if !written.pending.volatile && !written.withdrawn {
-            self.kept.insert(id, written.pending.expires);
+        if !written.volatile && !written.withdrawn {
+            self.kept.insert(id, written.expires);
         }
     }
 
     fn land(&mut self, id: MessageId) -> Option<Waiting> {
         let flown = self.flying.remove(&id)?;
-        self.flying_bytes = self.flying_bytes.saturating_sub(flown.pending.size);
+        self.flying_bytes = self.flying_bytes.saturating_sub(flown.size);
         self.blocked = false;
         Some(flown)
     }
@@ -241,7 +241,7 @@ impl Line {
     /// A message came back from the transport.
     pub(super) fn turn_back(&mut self, now: Instant, id: MessageId, why: Turned) {
         if let Some(flown) = self.land(id) {
-            if why == Turned::TooLarge && !flown.withdrawn && !flown.pending.volatile {
+            if why == Turned::TooLarge && !flown.withdrawn && !flown.volatile {
                 self.parked.insert(id, flown);
             } else {
                 self.wait_again(id, flown);
@@ -302,8 +302,8 @@ impl Line {
                 }
                 Gate::Open => {}
             }
-            while let Some((due, waiting)) = class.first_due().filter(|(due, _)| *due <= now) {
-                let (id, registration) = (waiting.pending.id, waiting.pending.registration);
+            while let Some((id, waiting)) = class.first_due_by(now) {
+                let registration = waiting.registration;
                 let free = cap
                     .filter(|_| waiting.can_wait(now))
                     .and_then(|cap| self.wakes.free_at(now, registration, cap));
@@ -315,8 +315,8 @@ impl Line {
                 if urgency == Urgency::High {
                     return Some(None);
                 }
-                if first.is_none_or(|(known, _)| due < known) {
-                    first = Some((due, Some(registration)));
+                if first.is_none_or(|(known, _)| waiting.due() < known) {
+                    first = Some((waiting.due(), Some(registration)));
                 }
                 break;
             }
@@ -346,7 +346,7 @@ impl Line {
         let mut due = Vec::new();
         for (id, urgency) in high.into_iter().chain(rest) {
             let Some(waiting) = self.class(urgency).remove(id) else { continue };
-            let size = waiting.pending.size;
+            let size = waiting.size;
             let fits = self.flying.len() < usize::from(window.messages)
                 // One message always goes, however large, or it would wait for ever.
                 && (self.flying.is_empty() || self.flying_bytes.saturating_add(size) <= window.bytes);
@@ -407,7 +407,7 @@ impl Line {
         for urgency in URGENCIES {
             let class = &self.classes[urgency as usize];
             match gate(urgency, &self.state, quiet_until.is_some()) {
-                Gate::Open => by(class.first_due().map(|(due, _)| due)),
+                Gate::Open => by(class.first_due()),
                 Gate::Shut if class.is_empty() => {}
                 Gate::Shut => by(quiet_until),
                 Gate::UntilExpiry => by(class.first_expiry().and_then(|expires| expires.checked_sub(MARGIN))),
@@ -429,7 +429,7 @@ impl Line {
     /// Removes what has expired, and says when the next one will.
     pub(super) fn take_expired(&mut self, now: Instant, over: &mut Vec<MessageId>) -> Option<Instant> {
         self.parked.retain(|&id, waiting| {
-            let alive = now < waiting.pending.expires;
+            let alive = now < waiting.expires;
             if !alive {
                 over.push(id);
             }
@@ -443,7 +443,7 @@ impl Line {
             alive
         });
         self.classes.iter_mut().for_each(|class| class.expire(now, over));
-        let parked = self.parked.values().map(|waiting| waiting.pending.expires);
+        let parked = self.parked.values().map(|waiting| waiting.expires);
         let kept = self.kept.values().copied();
         self.classes.iter().filter_map(Class::first_expiry).chain(parked).chain(kept).min()
     }

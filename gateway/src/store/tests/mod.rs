@@ -111,7 +111,9 @@ impl World {
     fn assert_counted(&self) {
         let mut state = self.core().lock();
         let mut counted = Loads::default();
-        state.waiting.iter().for_each(|(number, slot)| counted.add(*number, slot));
+        let slots =
+            state.waiting.iter().filter_map(|(number, ..)| Some((number, state.waiting.get(number)?)));
+        slots.for_each(|(number, slot)| counted.add(number, &slot));
         let loads = std::mem::take(&mut state.loads);
         assert!(loads.counts_as(&counted), "{loads:?} instead of {counted:?}");
         state.loads = loads;

@@ -244,7 +244,8 @@ impl Run {
             let loaded = self.world.load(MessageId(*number)).expect("it waits");
             assert_eq!(loaded.body, body);
         }
-        let waiting: BTreeSet<_> = self.world.core().lock().waiting.keys().copied().collect();
+        let waiting: BTreeSet<_> =
+            self.world.core().lock().waiting.iter().map(|(number, ..)| number).collect();
         assert_eq!(waiting, self.truth.messages.keys().copied().collect());
         for id in 1..4 {
             let lookup = self.world.intake.lookup(&EndpointToken([id; 20]));
