@@ -409,7 +409,8 @@ fn message_record(key: &[u8], message: &PushMessage, trusted: bool) -> Vec<u8> {
 fn commit(core: &Core, job: Job) {
     // Answering a cancelled message may need no write at all.
     let batches = job.batches();
-    let written = if batches.is_empty() { Ok(()) } else { core.disk.write(batches) };
+    let fresh: Vec<_> = job.inserts.iter().map(|insert| message_key(insert.message.id.0)).collect();
+    let written = if batches.is_empty() { Ok(()) } else { core.disk.write_fresh(batches, &fresh) };
     let mut state = core.lock();
     state.busy = false;
     let (waiters, outcome) = match written {

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    io,
+    io, iter,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -20,6 +20,9 @@ use super::{OpenError, rebuild, stand_in};
 
 /// sled's page cache; what waits lies on disk, and most messages leave before they are read back.
 const CACHE_BYTES: u64 = 2 << 20;
+
+/// How often a key is asked for after it was written, so that sled's cache notices.
+const TOUCHES: usize = 5;
 
 /// What a probe writes before the database is tried again: more than sled needs to open.
 const PROBE_BYTES: usize = 1 << 20;
@@ -177,6 +180,19 @@ impl Disk {
     /// Makes batches durable, in this order and each atomic by itself, with one fdatasync. After an error the
     /// database must not be written to again, but [`reopen`](Self::reopen)ed.
     pub(super) fn write(&self, batches: impl IntoIterator<Item = sled::Batch>) -> io::Result<()> {
+        self.write_fresh(batches, &[])
+    }
+
+    /// Like [`write`](Self::write); the batches bring these keys, whose values are not needed soon.
+    ///
+    /// sled's cache counts two accesses to a page for each value that is put into it, about 20 until the page is
+    /// full and the next one begins, and so it would keep three or four full pages in each shard (see
+    /// [`scan`](Self::scan)). With [`TOUCHES`] more it keeps one, which it never gives up.
+    pub(super) fn write_fresh(
+        &self,
+        batches: impl IntoIterator<Item = sled::Batch>,
+        fresh: &[sled::IVec],
+    ) -> io::Result<()> {
         let _quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
         self.with(|files| {
             #[cfg(test)]
@@ -188,6 +204,10 @@ impl Disk {
             }
             for batch in batches {
                 files.db.apply_batch(batch)?;
+            }
+            // Before the flush, because whoever looks at a page that is too full splits it.
+            for key in fresh.iter().flat_map(|key| iter::repeat_n(key, TOUCHES)) {
+                files.db.contains_key(key)?;
             }
             files.db.flush()?;
             #[cfg(test)]
