@@ -111,7 +111,7 @@ impl Archive {
     /// Of the file system.
     pub fn estimate(&self) -> io::Result<u64> {
         let state = self.0.disk.state();
-        let mut bytes = fs::metadata(self.0.disk.path().join("db"))?.len();
+        let mut bytes = self.0.disk.size()?;
         for path in other_files(state)? {
             bytes += fs::metadata(state.join(path))?.len();
         }

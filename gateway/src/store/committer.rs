@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     Meta, NotStored, Waiter, message_key,
+    proportion::Proportion,
     record::{self, MessageHead, Reserve},
     recovery,
     shares::{Owed, shares_key},
@@ -146,6 +147,7 @@ pub(super) fn start(core: &Arc<Core>) -> io::Result<Closer> {
 
 fn run(core: &Core) {
     let mut pause = core.pace.probe;
+    let mut proportion = Proportion::default();
     while let Some(mut state) = next(core) {
         if state.mode == Mode::Failed {
             // Whoever asks for a sign of life has the disk probed early: he asks more rarely than that.
@@ -161,6 +163,7 @@ fn run(core: &Core) {
         let job = state.take();
         drop(state);
         commit(core, job);
+        proportion.keep(core);
     }
 }
 

@@ -259,6 +259,8 @@ impl Disk {
 
     /// Bytes of the database's files.
     pub(super) fn size(&self) -> io::Result<u64> {
+        // Not while two databases change places.
+        let _files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let mut bytes = 0;
         for entry in std::fs::read_dir(self.path())? {
             bytes += entry?.metadata()?.len();
@@ -266,30 +268,32 @@ impl Disk {
         Ok(bytes)
     }
 
-    /// Writes what lives to a new database, which takes the place of this one. After an error it is to be
-    /// [`reopen`](Self::reopen)ed.
+    /// Bytes of its log alone: nearly all of it, for little.
+    pub(super) fn length(&self) -> io::Result<u64> {
+        self.with(|files| Ok(files.log.metadata()?.len()))
+    }
+
+    /// Whether it can be read, and written to if the disk lets us.
+    pub(super) fn is_open(&self) -> bool {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Writes what lives to a new database, which takes the place of this one. The next batch waits for all of it,
+    /// reads only until the two have changed places. After an error the old one goes on, unless
+    /// [`is_open`](Self::is_open) says that it is to be [`reopen`](Self::reopen)ed.
     pub(super) fn rebuild(&self) -> io::Result<()> {
+        let _quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        self.with(|files| rebuild::Builder::copy(&self.state, &files.db))?;
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let Some(Files { db, log, lock, .. }) = files.take() else {
             return Err(io::Error::other("the database is closed"));
         };
-        let built = catch_unwind(AssertUnwindSafe(|| {
-            let mut builder = rebuild::Builder::new(&self.state)?;
-            for item in db.iter() {
-                let (key, value) = item?;
-                builder.put(&key, &value)?;
-                // As in `scan`.
-                db.contains_key(&key)?;
-            }
-            Ok(builder)
-        }))
-        .unwrap_or_else(|_| Err(io::Error::other("the database is damaged")));
         give_up(db, &self.path());
         drop(log);
-        built?.finish()?;
+        let placed = rebuild::take_place(&self.state);
         let opened = open_locked(&self.state, lock);
         *files = Some(opened.map_err(|(error, _lock)| io::Error::other(error))?);
-        Ok(())
+        placed
     }
 
     /// Closes the database; every later call fails.

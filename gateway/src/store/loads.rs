@@ -116,6 +116,12 @@ impl Loads {
         self.crowded_out.remove(&registration);
     }
 
+    /// Bytes of the bodies of all that waits, and how many messages that is.
+    pub(super) fn total(&self) -> (u64, u64) {
+        let add = |(bytes, messages), load: &Load| (bytes + load.bytes, messages + u64::from(load.messages));
+        self.devices.values().fold((0, 0), add)
+    }
+
     pub(super) fn waiting(&self, registration: RegistrationId) -> Waiting {
         let Load { bytes, messages } =
             self.registrations.get(&registration).map(|own| own.load).unwrap_or_default();

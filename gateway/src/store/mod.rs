@@ -11,7 +11,7 @@
 //! of a group has a message still to come · [`loads`] how much waits for whom ·
 //! [`committer`] group commit · [`recovery`] what happens when the disk fails · [`intake`], [`backlog`],
 //! [`ledger`], [`accounts`] the handles · [`archive`] and [`restore`] backups · [`rebuild`] a database
-//! made anew · [`stand_in`] a copy to deliver from while the disk cannot be written to.
+//! made anew, [`proportion`] when it is · [`stand_in`] a copy to deliver from while the disk cannot be written to.
 //!
 //! # On disk
 //! `<state>/lock` is held (flock) while the store is open. `<state>/db/` is one sled 0.34 database
@@ -49,6 +49,7 @@ mod intake;
 mod ledger;
 mod loads;
 mod open;
+mod proportion;
 mod rebuild;
 mod record;
 mod recovery;

@@ -14,18 +14,13 @@ use super::{
     Accounts, Archive, Backlog, FORMAT, Intake, Ledger, Meta, OpenError, Space, Store,
     committer::{self, Pace, RECORD_TIME_MS},
     disk::Disk,
-    key,
+    key, proportion,
     record::{self, Flaw, MessageHead, Reserve},
     seal::Seal,
     shares::Owed,
     state::{ARRIVALS, Core, Mode, Slot, State},
 };
 use crate::model::{DeviceId, MessageId, Moment, Pending, Ttl, UnixTime};
-
-/// The files may be so many times as large as what lives in them …
-const SPARE_SHARE: u64 = 4;
-/// … and so many bytes more, or the database is written anew at the start.
-const SPARE_BYTES: u64 = 2 << 20;
 
 /// Opens or creates the store below `dir`, or a copy in `scratch` as long as the disk cannot be written to.
 pub(super) fn store(
@@ -62,12 +57,13 @@ pub(super) fn store(
     found.share_out();
     let token_key = found.complete(&disk).map_err(failed)?;
     let size = disk.size().map_err(failed)?;
-    if !disk.stands_in() && size > SPARE_SHARE * live + SPARE_BYTES {
+    if !disk.stands_in() && size > proportion::at_start(live) {
         tracing::info!(size, live, "the database has grown out of proportion; writing it anew");
         if let Err(error) = disk.rebuild() {
             tracing::warn!(%error, "the database could not be written anew; going on with the old one");
-            // Also where there is room for neither: what was begun is swept away first.
-            disk = Disk::open(dir, scratch)?;
+            if !disk.is_open() {
+                disk = Disk::open(dir, scratch)?;
+            }
         }
     }
     if disk.stands_in() {

@@ -15,6 +15,7 @@
 use std::{
     fs::{self, File},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -33,6 +34,23 @@ pub(super) struct Builder {
 }
 
 impl Builder {
+    /// Writes all that is in `from` to `<state>/db.part` and makes it safe; or leaves nothing there.
+    pub(super) fn copy(state: &Path, from: &sled::Db) -> io::Result<()> {
+        let mut builder = Self::new(state)?;
+        // Whatever sled panics at, ours is to be let go of with care.
+        let copied = catch_unwind(AssertUnwindSafe(|| {
+            for item in from.iter() {
+                let (key, value) = item?;
+                builder.put(&key, &value)?;
+                // As in `Disk::scan`.
+                from.contains_key(&key)?;
+            }
+            builder.write()
+        }));
+        let copied = copied.unwrap_or_else(|_| Err(io::Error::other("the database is damaged")));
+        builder.seal(copied)
+    }
+
     /// The store must be locked.
     pub(super) fn new(state: &Path) -> io::Result<Self> {
         let path = state.join("db.part");
@@ -61,20 +79,33 @@ impl Builder {
 
     /// Makes it safe, and gives it its name. Nothing may have `<state>/db` open.
     pub(super) fn finish(mut self) -> io::Result<()> {
-        self.write()?;
-        give_up(self.db, &self.path);
-        for entry in fs::read_dir(&self.path)? {
-            File::open(entry?.path())?.sync_all()?;
+        let (state, written) = (self.state.clone(), self.write());
+        self.seal(written)?;
+        take_place(&state)
+    }
+
+    /// Makes it safe if all of it was written, and sweeps it away if not.
+    fn seal(self, written: io::Result<()>) -> io::Result<()> {
+        let Self { db, path, .. } = self;
+        give_up(db, &path);
+        let sealed = written.and_then(|()| {
+            for entry in fs::read_dir(&path)? {
+                File::open(entry?.path())?.sync_all()?;
+            }
+            sync(&path)
+        });
+        if sealed.is_err() {
+            // The room that it takes is what may be missing; a start sweeps it away, too.
+            remove(&path).ok();
         }
-        sync(&self.path)?;
-        #[cfg(test)]
-        steps::pass(0)?;
-        take_place(&self.state)
+        sealed
     }
 }
 
-/// The renames, each of them safe before the next.
-fn take_place(state: &Path) -> io::Result<()> {
+/// The renames, each of them safe before the next. Nothing may have `<state>/db` open.
+pub(super) fn take_place(state: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    steps::pass(0)?;
     let name = |name: &str| state.join(name);
     remove(&name("db.old"))?;
     remove(&name("db.new"))?;
@@ -108,10 +139,14 @@ pub(super) fn recover(state: &Path) -> io::Result<()> {
             }
         }
     }
-    for left in ["db.part", "db.new", "db.old"] {
-        remove(&name(left))?;
+    let left = ["db.part", "db.new", "db.old"].map(name).into_iter().filter(|path| path.exists());
+    let left: Vec<_> = left.collect();
+    if !left.is_empty() {
+        // A rename may have failed to become safe: a power cut must not give the name to another database
+        // than the one that is written to from here on.
+        sync(state)?;
     }
-    Ok(())
+    left.iter().try_for_each(|path| remove(path))
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -125,17 +160,19 @@ pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Where a test cuts the power.
+/// What a test does between the renames.
 #[cfg(test)]
 pub(super) mod steps {
-    use std::{cell::Cell, io};
+    use std::{cell::RefCell, io};
+
+    /// Is told the step that was done; its error is that of the next one.
+    pub(in crate::store) type Hook = Box<dyn FnMut(u8) -> io::Result<()>>;
 
     thread_local! {
-        /// The step after which nothing more happens.
-        pub(in crate::store) static LAST: Cell<Option<u8>> = const { Cell::new(None) };
+        pub(in crate::store) static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     }
 
     pub(super) fn pass(step: u8) -> io::Result<()> {
-        if LAST.get() == Some(step) { Err(io::Error::other("the power is cut here")) } else { Ok(()) }
+        HOOK.with_borrow_mut(|hook| hook.as_mut().map_or(Ok(()), |hook| hook(step)))
     }
 }

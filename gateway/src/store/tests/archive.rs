@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::store::{disk::Disk, rebuild};
+use crate::store::rebuild;
 
 /// A store with something of everything, and its backup.
 fn full() -> (World, TempDir, std::path::PathBuf) {
@@ -127,24 +127,73 @@ fn batches_go_on_after_a_backup() {
     });
 }
 
+/// Calls `hook` after each step of the rebuilds of this thread, until the end of the scope.
+fn with_hook<T>(hook: impl FnMut(u8) -> std::io::Result<()> + 'static, work: impl FnOnce() -> T) -> T {
+    rebuild::steps::HOOK.set(Some(Box::new(hook)));
+    let done = work();
+    rebuild::steps::HOOK.set(None);
+    done
+}
+
+/// `world` has the message, and nothing is left of a rebuild.
+fn assert_whole(world: &World, id: MessageId, when: &str) {
+    assert_eq!(world.ids(), [id.0], "{when}");
+    assert_eq!(world.load(id).expect("it waits").body, "kept", "{when}");
+    for left in ["db.part", "db.new", "db.old"] {
+        assert!(!world.dir.path().join(left).exists(), "{left} {when}");
+    }
+}
+
 #[test]
 fn a_rebuild_cut_off_at_any_step_leaves_one_whole_database() {
     for step in 0..4 {
         let world = World::new();
         let id = world.stored(push("kept"));
-        let (dir, clock) = world.close();
-        let disk = Disk::open(dir.path(), None).expect("opens");
-        rebuild::steps::LAST.set(Some(step));
-        disk.rebuild().expect_err("cut off");
-        rebuild::steps::LAST.set(None);
-        drop(disk);
-        let world = World::open(Arc::clone(&dir), clock);
-        assert_eq!(world.ids(), [id.0], "after step {step}");
-        assert_eq!(world.load(id).expect("it waits").body, "kept");
-        for left in ["db.part", "db.new", "db.old"] {
-            assert!(!dir.path().join(left).exists(), "{left} after step {step}");
-        }
+        let (state, left) =
+            (world.dir.path().to_owned(), Arc::new(tempfile::tempdir().expect("a directory is made")));
+        let to = left.path().to_owned();
+        let cut = move |done| {
+            if done == step {
+                copy(&state, &to);
+            }
+            Ok(())
+        };
+        with_hook(cut, || world.core().disk.rebuild()).expect("rebuilt");
+        let after = World::open(left, Arc::clone(&world.clock));
+        assert_whole(&after, id, &format!("after step {step}"));
     }
+}
+
+#[test]
+fn a_rebuild_that_fails_at_any_step_leaves_a_store_that_goes_on() {
+    for step in 0..4 {
+        let world = World::new();
+        let id = world.stored(push("kept"));
+        let fail = move |done| if done == step { Err(std::io::Error::other("failed")) } else { Ok(()) };
+        with_hook(fail, || world.core().disk.rebuild()).expect_err("it is told");
+        assert_eq!(world.load(id).expect("it waits").body, "kept", "step {step}");
+        let more = world.stored(push("more"));
+        assert_eq!(world.after_kill().ids(), [id.0, more.0], "step {step}");
+        world.settle(more);
+        assert_whole(&world.reopen(), id, &format!("step {step}"));
+    }
+}
+
+#[test]
+fn what_is_said_and_asked_during_a_rebuild_is_heard() {
+    let world = World::new();
+    let ids: Vec<_> = (0..200).map(|_| world.stored(push("kept"))).collect();
+    let core = Arc::clone(&world.intake.0);
+    let rebuilds = std::thread::spawn(move || (0..10).try_for_each(|_| core.disk.rebuild()));
+    let (mut read, mut more) = (ids.iter().cycle(), Vec::new());
+    while !rebuilds.is_finished() {
+        assert!(world.load(*read.next().expect("there are some")).is_some());
+        more.push(world.stored(push("more")).0);
+    }
+    rebuilds.join().expect("no panic").expect("rebuilt");
+    let expected: Vec<_> = ids.iter().map(|id| id.0).chain(more).collect();
+    assert_eq!(world.after_kill().ids(), expected);
+    assert_eq!(world.reopen().ids(), expected);
 }
 
 #[test]

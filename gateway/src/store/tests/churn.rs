@@ -6,6 +6,9 @@ use super::*;
 /// when next to nothing lives. The next start brings it down to 2 MB.
 const SPARE: u64 = 5 * (512 << 10) + (64 << 10);
 
+/// The same where much has waited and has left.
+const SPARE_AFTER: u64 = 3 << 20;
+
 /// Sends `count` pushes of 1 KB through a store that keeps the newest `kept` of them, and checks the
 /// files each time that a tenth has gone through.
 fn churn(count: usize, kept: usize) {
@@ -34,6 +37,43 @@ fn churn(count: usize, kept: usize) {
     }
 }
 
+/// Lets `count` messages of 1 KB wait, no more than may, and then settles all but each `kept`th, in an order of its own.
+fn drain(count: usize, kept: usize) {
+    let world = World::new();
+    let mut arrivals = world.arrivals;
+    let (mut ids, mut commits) = (Vec::new(), Vec::new());
+    for number in 1..=count {
+        let body = format!("{number:01024}");
+        let appended = world.intake.append(push(&body), world.clock.moment()).expect("accepted");
+        ids.push(appended.id);
+        commits.push(appended.commit);
+        if commits.len() == 64 || number == count {
+            for commit in commits.drain(..) {
+                bounded(&world.runtime, commit).expect("written");
+            }
+            while arrivals.try_recv().is_ok() {}
+        }
+    }
+    let (left, gone): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| id.0 % kept as u64 == 0);
+    let full = files(world.dir.path());
+    assert!(full > 4 * (left.len() as u64 * 1100) + SPARE_AFTER, "{full} bytes are too few to tell");
+    // Every seventh, seven times.
+    for turn in 0..7 {
+        let some: Vec<_> = gone.iter().skip(turn).step_by(7).copied().collect();
+        world.ledger.settle(DeviceId(1), &some, Phase::Acked);
+    }
+    let core = &world.intake.0;
+    eventually("the file is in proportion", || {
+        let deleted = core.lock().deletions.is_empty() && !core.lock().busy;
+        deleted && files(world.dir.path()) <= 4 * live(core) + SPARE_AFTER
+    });
+    let waiting: Vec<_> = core.lock().waiting.iter().map(|(number, ..)| number).collect();
+    assert_eq!(waiting, left.iter().map(|id| id.0).collect::<Vec<_>>());
+    for id in left {
+        assert!(world.backlog.load(DeviceId(1), id).expect("readable").is_some(), "{id}");
+    }
+}
+
 /// Bytes of all keys and values.
 fn live(core: &Core) -> u64 {
     let mut bytes = 0;
@@ -55,6 +95,12 @@ pub(super) fn files(state: &Path) -> u64 {
 fn the_file_does_not_grow_with_what_has_passed() {
     churn(20_000, 0);
     churn(20_000, 1_000);
+}
+
+#[test]
+fn a_file_that_has_been_drained_is_written_anew_while_the_store_is_open() {
+    drain(5_000, 10_000_000);
+    drain(5_000, 64);
 }
 
 /// `cargo test --release -p unifiedpush-gateway --lib churn -- --ignored`
