@@ -327,7 +327,7 @@ fn end_registrations(judge: &mut Judge, device: usize, how: Asked) {
 }
 
 /// A question whose refusal is a fault; `None`: there was no answer.
-fn ask(scene: &Scene<'_>, control: &Control, question: &Value) -> Option<Value> {
+pub(crate) fn ask(scene: &Scene<'_>, control: &Control, question: &Value) -> Option<Value> {
     match control.ask(question)? {
         Ok(answer) => Some(answer),
         // A disk that is gone is what the cut is; everything else must work.

@@ -2,7 +2,8 @@
 //!
 //! Started by the script `tests/crash`. In each cycle senders push (Topics, TTLs, DELETEs), devices
 //! acknowledge some of it, an owner adds and removes apps and devices; at a random moment the process is
-//! killed, sometimes again while it opens its store; then everything is compared with a log of our own.
+//! killed, sometimes again while it opens its store; then everything is compared with a log of our own. In some
+//! cycles much waits first and is gone at once, and the process is killed while it writes its database anew.
 //!
 //! - `--mode kill`: kill -9. The kernel keeps what was written: this finds what a process loses.
 //! - `--mode cut`: kill -9, and everything that was not synced is forgotten, as at a power cut.
@@ -14,6 +15,7 @@
 //! Exit status 0: nothing was lost; 1: something was wrong; 2: the command line was.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the figures are this program's output")]
 
+mod burden;
 mod check;
 mod control;
 mod http;

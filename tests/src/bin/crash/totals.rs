@@ -5,6 +5,8 @@
 pub(crate) struct Totals {
     /// Acknowledgements that were certain to be on disk when the process died.
     pub(crate) acks: u64,
+    /// Deaths that came while the database was being written anew.
+    pub(crate) amid: u64,
     /// 201s.
     pub(crate) answered: u64,
     /// 503s.
@@ -31,9 +33,10 @@ pub(crate) struct Totals {
 impl Totals {
     /// Another job's figures join these.
     pub(crate) fn add(&mut self, other: Self) {
-        let Self { acks, answered, busy, checked, complaints, cycles, damaged, .. } = other;
+        let Self { acks, amid, answered, busy, checked, complaints, cycles, damaged, .. } = other;
         let Self { failed_opens, hits, lost, opens, returned, .. } = other;
         self.acks += acks;
+        self.amid += amid;
         self.answered += answered;
         self.busy += busy;
         self.checked += checked;
@@ -54,10 +57,10 @@ impl Totals {
 
     /// One line.
     pub(crate) fn line(&self, mode: &str) -> String {
-        let Self { acks, answered, busy, checked, complaints, cycles, .. } = self;
+        let Self { acks, amid, answered, busy, checked, complaints, cycles, .. } = self;
         let Self { damaged, failed_opens, hits, lost, opens, returned, .. } = self;
         format!(
-            "{mode}: {cycles} cycles ({hits} cuts took something), {answered} answered 201 ({busy} 503), \
+            "{mode}: {cycles} cycles ({hits} cuts took something, {amid} deaths amid a rewrite), {answered} answered 201 ({busy} 503), \
              {checked} checked, {lost} lost, {damaged} damaged, {returned} came back after their end \
              ({acks} acknowledgements certain), {failed_opens} of {opens} opens failed, {complaints} complaints"
         )

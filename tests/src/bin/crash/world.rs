@@ -12,7 +12,9 @@ use harness::{Loss, Mounted, Random};
 use tempfile::TempDir;
 
 use crate::{
-    Args, Mode, check,
+    Args, Mode,
+    burden::{self, Burden},
+    check,
     control::{Controls, Verdict},
     judge::{Asked, Judge},
     load::{self, Scene, Sender},
@@ -25,6 +27,8 @@ const BASE: usize = 4;
 /// The store's own file of records.
 const LOG: &str = "db";
 const SENDERS: usize = 3;
+/// In so many of a hundred cycles the gateway is made to write its database anew.
+const BURDENED: u64 = 10;
 /// Devices that are absent, those that come and go included, come after so many cycles.
 const ABSENCE: u64 = 6;
 
@@ -195,7 +199,7 @@ impl World {
             5..=7 => 1000 + self.random.below(1500),
             _ => 3200 + self.random.below(1500),
         };
-        let in_order = self.random.chance(12);
+        let (in_order, burdened) = (self.random.chance(12), self.random.chance(BURDENED));
         let mut random = self.random.clone();
         self.random.number();
         if let Some(controls) = &mut self.controls {
@@ -204,7 +208,9 @@ impl World {
         let mut gateway = Some(gateway);
         let control = gateway.as_ref().expect("it runs").control();
         let scene = scene(&self.judge, gateway.as_ref().expect("it runs"));
-        let mut asked = None;
+        let (mut asked, mut amid) = (None, false);
+        let burden = if burdened { Burden::place(&scene, &control) } else { None };
+        let state = &self.place.state;
         std::thread::scope(|scope| {
             let scene = &scene;
             for sender in &mut self.senders {
@@ -216,9 +222,14 @@ impl World {
                 scope.spawn(move || load::device(scene, device, &mut random));
             }
             let mut own = random.split();
-            scope.spawn(move || load::owner(scene, &control, BASE, &mut own));
-            sleep(Duration::from_millis(length));
+            let owned = control.clone();
+            scope.spawn(move || load::owner(scene, &owned, BASE, &mut own));
+            match burden {
+                Some(burden) => burden.lift(scene, &control, state, &mut random),
+                None => sleep(Duration::from_millis(length)),
+            }
             let gateway = gateway.take().expect("it runs");
+            amid = burden::is_rewriting(state);
             if in_order {
                 let now = Instant::now();
                 asked = Some(now);
@@ -237,6 +248,7 @@ impl World {
             }
             scene.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
+        self.judge().totals.amid += u64::from(amid);
         match asked {
             Some(at) => self.judge().stopped(at),
             None => self.judge().died(),
