@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// The gateway's binary.
     #[arg(long, value_name = "FILE")]
     pub(crate) gateway: Option<PathBuf>,
+    /// Measure what one endpoint that gets 1,000 requests a second takes away from the others instead.
+    #[arg(long)]
+    pub(crate) hot: bool,
     /// Print the figures as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -13,10 +13,11 @@
 //! - resident memory a few seconds after the start, and after the bursts;
 //! - recovery: from the start after kill -9 to the first answer, with messages that wait.
 //!
-//! With `--phones`, see [`phones`]; with `--streams`, [`streams`].
+//! With `--phones`, see [`phones`]; with `--streams`, [`streams`]; with `--hot`, [`hot`].
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the table is this program's output")]
 
 mod args;
+mod hot;
 mod latency;
 mod load;
 mod machine;
@@ -63,6 +64,9 @@ fn run(args: &args::Args) -> Result<bool> {
     }
     if args.streams {
         return streams::measure(args, &work, &machine);
+    }
+    if args.hot {
+        return hot::measure(args, &work, &machine);
     }
     let measures = rounds::measure(args, &work)?;
     let report = report::Report::new(args, machine, &measures);
