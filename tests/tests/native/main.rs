@@ -14,6 +14,7 @@ mod cli;
 mod crash;
 mod delivery;
 mod doctor;
+mod documents;
 mod faults;
 mod groups;
 mod hostile;
