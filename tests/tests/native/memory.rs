@@ -110,5 +110,4 @@ async fn hostile_clients_leave_the_memory_as_it_is() {
     }
     let after = own_kb(gateway.pid());
     assert!(after <= before + 2048, "{before} KB became {after} KB in 350 hostile connections");
-    println!("memory: {before} KB before, {after} KB after 350 hostile connections");
 }
