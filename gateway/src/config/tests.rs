@@ -52,6 +52,18 @@ fn without_a_file_the_defaults_suit_a_trial_on_one_machine() {
 }
 
 #[test]
+fn the_samples_of_the_board_and_of_the_yocto_layer_are_valid() {
+    for sample in [
+        include_str!("../../packaging/board/fat/gateway.toml"),
+        include_str!(
+            "../../../yocto-layer/recipes-connectivity/unifiedpush-gateway/files/unifiedpush-gateway.toml"
+        ),
+    ] {
+        assert_eq!(load(sample).unwrap().state_dir, Path::new("/var/lib/unifiedpush-gateway"));
+    }
+}
+
+#[test]
 fn only_one_address_of_a_lan_is_announced_without_being_asked() {
     let announced = |text: &str| load(text).unwrap().announce;
     assert!(!defaults().announce);
