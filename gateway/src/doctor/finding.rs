@@ -63,7 +63,7 @@ struct Line {
 /// All findings, in the order in which they were made.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Report {
-    /// The settings cannot be used, so nothing else was looked at.
+    /// The settings cannot be used, so nothing that needs them was looked at.
     #[serde(skip)]
     pub broken_config: bool,
     findings: Vec<Line>,

@@ -54,6 +54,9 @@ pub async fn examine(
     clock: SharedClock,
 ) -> Report {
     let mut report = Report::default();
+    // Of the machine rather than of the settings, so told with broken ones too.
+    report.add("package", checks::package::check());
+    report.add("board", checks::board::check());
     let config = match config {
         Ok(config) => config,
         Err(ConfigError(what)) => {

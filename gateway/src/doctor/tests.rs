@@ -217,6 +217,50 @@ async fn a_clock_of_before_is_a_problem() {
 }
 
 #[test]
+fn what_the_board_has_found_wrong_is_told_line_by_line() {
+    expect(&checks::board::told(""), Level::Good, "were applied");
+    let found =
+        checks::board::told("settings.txt line 2: there is no setting \"x\"\ngateway.toml is wrong\n");
+    assert_eq!(found.len(), 2);
+    expect(&found, Level::Problem, "settings.txt line 2");
+    expect(&found, Level::Problem, "gateway.toml is wrong");
+}
+
+/// dpkg's record of the gateway, with others around it.
+fn dpkg_records(status: &str) -> String {
+    format!(
+        "Package: unifiedpush\nStatus: install ok unpacked\n\n\
+         Package: unifiedpush-gateway\nStatus: {status}\nDescription: of\n Package: unifiedpush-gateway\n\n\
+         Package: zlib1g\nStatus: install ok half-installed\n"
+    )
+}
+
+#[test]
+fn a_package_that_was_cut_off_is_told_and_the_newest_record_counts() {
+    let dpkg = tempfile::tempdir().unwrap();
+    let state = || checks::package::state(dpkg.path());
+    assert_eq!(state(), None, "no Debian");
+    fs::write(dpkg.path().join("status"), "Package: other\nStatus: install ok unpacked\n").unwrap();
+    assert_eq!(state(), None, "another way of installation");
+    for (status, expected) in [
+        ("install ok installed", Some("installed")),
+        ("install reinstreq half-installed", Some("half-installed")),
+        ("install ok unpacked", Some("unpacked")),
+        ("deinstall ok config-files", None),
+    ] {
+        fs::write(dpkg.path().join("status"), dpkg_records(status)).unwrap();
+        assert_eq!(state().as_deref(), expected);
+    }
+    fs::create_dir(dpkg.path().join("updates")).unwrap();
+    fs::write(dpkg.path().join("updates/0000"), dpkg_records("install ok half-configured")).unwrap();
+    assert_eq!(state().as_deref(), Some("half-configured"));
+    fs::write(dpkg.path().join("updates/0001"), dpkg_records("install ok installed")).unwrap();
+    assert_eq!(state().as_deref(), Some("installed"));
+    expect(&[checks::package::judged("installed")], Level::Good, "wholly installed");
+    expect(&[checks::package::judged("unpacked")], Level::Problem, "is unpacked");
+}
+
+#[test]
 fn a_report_counts_and_speaks_both_ways() {
     let mut report = Report::default();
     report.add("clock", vec![Finding::good("right")]);
