@@ -284,6 +284,11 @@ impl Judge {
         self.end_of_process(proof);
     }
 
+    /// Nothing proves any more what this process has deleted: thousands of older deletions go before.
+    pub(crate) fn unsure(&mut self) {
+        self.proof = None;
+    }
+
     /// Notes that the process was asked to stop at `asked`, and did.
     pub(crate) fn stopped(&mut self, asked: Instant) {
         self.end_of_process(asked.checked_sub(HEARD));

@@ -249,6 +249,9 @@ impl World {
             scene.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         self.judge().totals.amid += u64::from(amid);
+        if burdened {
+            self.judge().unsure();
+        }
         match asked {
             Some(at) => self.judge().stopped(at),
             None => self.judge().died(),
