@@ -379,10 +379,12 @@ fn wishes(
 ) -> wake::Wishes {
     let WakeConfig { balanced, max_wakes, profile, quiet, saver, tail } = config.wake;
     let asked = Arc::clone(registry);
+    let devices: Vec<_> = registry.devices().into_iter().map(|(device, _)| device.id).collect();
     wake::Wishes {
         changed,
         chosen: Box::new(move |device| asked.preferences(device)),
-        devices: registry.devices().into_iter().map(|(device, _)| device.id).collect(),
+        floors: devices.iter().filter_map(|&device| Some((device, registry.floor(device)?))).collect(),
+        devices,
         max_keep_alive_s: config.mqtt.max_keep_alive_s.into(),
         memory: Box::new(Habits(Arc::clone(registry))),
         meter,

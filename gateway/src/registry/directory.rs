@@ -6,7 +6,7 @@ use super::{MAX_ENROLLED, Refusal, Registry, credentials, throttle::Charged};
 use crate::{
     model::{
         Address, AppToken, Device, DeviceId, EndpointToken, NetworkName, Profile, Registration,
-        RegistrationId, Session,
+        RegistrationId, Session, Urgency,
     },
     store::Lookup,
     transport::{
@@ -106,6 +106,23 @@ impl Directory for Registry {
         Box::pin(async move {
             let registered = self.register_reached(device, request, Some(address), most).await;
             registered.map_err(|why| in_public(&why))
+        })
+    }
+
+    fn save_floor(&self, device: DeviceId, floor: Urgency) -> Future<'_, Result<(), RegisterRefusal>> {
+        Box::pin(async move {
+            let commit = {
+                let _turn = self.turn();
+                self.accounts.put_floor(device, floor)
+            };
+            let written = match commit {
+                Ok(commit) => commit.await,
+                Err(error) => Err(error),
+            };
+            written.map_err(|error| {
+                tracing::warn!(%device, %error, "a floor is in force, but not written down");
+                RegisterRefusal::InternalError
+            })
         })
     }
 

@@ -29,7 +29,7 @@ use self::throttle::{Enrolments, Throttle};
 use crate::{
     clock::SharedClock,
     meter::Meter,
-    model::{Device, DeviceId, Habit, Preferences, Profile, QuietChoice, Tally},
+    model::{Device, DeviceId, Habit, Preferences, Profile, QuietChoice, Tally, Urgency},
     store::{Accounts, NotStored},
     transport::Notice,
 };
@@ -230,6 +230,12 @@ impl Registry {
         if let Err(error) = self.accounts.put_habit(id, habit) {
             tracing::warn!(device = %id, %error, "what was learnt of a device's networks is not written down");
         }
+    }
+
+    /// The lowest urgency that a device wants, if it has ever said so.
+    #[must_use]
+    pub fn floor(&self, id: DeviceId) -> Option<Urgency> {
+        self.accounts.floor(id)
     }
 
     /// What the owner has chosen for a device; `None` when it is not paired.

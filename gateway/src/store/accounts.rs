@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::{
     Address, AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration,
-    RegistrationId, Session, Tally, Untold, Waiting,
+    RegistrationId, Session, Tally, Untold, Urgency, Waiting,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -131,6 +131,27 @@ impl Accounts {
         })
     }
 
+    /// The lowest urgency that a device wants, if it has ever said so.
+    #[must_use]
+    pub fn floor(&self, device: DeviceId) -> Option<Urgency> {
+        self.0.lock().accounts.floor(device)
+    }
+
+    /// Writes down the lowest urgency that a device wants, unless it is paired no longer.
+    ///
+    /// # Errors
+    /// [`NotStored`]: nothing was changed.
+    pub fn put_floor(&self, device: DeviceId, floor: Urgency) -> Result<Commit, NotStored> {
+        let key = device_key(Space::Floor, device);
+        let value = encode(&key, &floor)?;
+        self.change(|state| {
+            if state.accounts.devices.contains_key(&device) && state.accounts.floor(device) != Some(floor) {
+                let undo = state.accounts.set_floor(device, Some(floor));
+                write(state, undo, key, Some(value));
+            }
+        })
+    }
+
     /// What was learnt of a device's networks.
     #[must_use]
     pub fn habit(&self, device: DeviceId) -> Habit {
@@ -195,7 +216,7 @@ impl Accounts {
         })
     }
 
-    /// Removes a device, its session, preferences, habit and tally, what it was not told, its registrations (their endpoints
+    /// Removes a device, its session, preferences, floor, habit and tally, what it was not told, its registrations (their endpoints
     /// become tombstones) and their waiting messages, and its place in groups, all in one batch. `None`: no such device.
     ///
     /// # Errors
@@ -207,6 +228,10 @@ impl Accounts {
         self.change(|state| {
             let undo = state.accounts.set_device(id, None);
             write(state, undo, device_key(Space::Device, id), None);
+            if state.accounts.floor(id).is_some() {
+                let undo = state.accounts.set_floor(id, None);
+                write(state, undo, device_key(Space::Floor, id), None);
+            }
             if state.accounts.habit(id).is_some() {
                 let undo = state.accounts.set_habit(id, None);
                 write(state, undo, device_key(Space::Habit, id), None);

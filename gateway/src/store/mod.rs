@@ -98,6 +98,8 @@ enum Space {
     Address = b'j',
     /// + device id (8 bytes): a [`crate::model::Device`].
     Device = b'd',
+    /// + device id (8 bytes): the lowest urgency that the device wants, a [`crate::model::Urgency`].
+    Floor = b'f',
     /// + group id (8 bytes): a [`crate::model::Group`] (from format 2 on).
     Group = b'g',
     /// + device id (8 bytes): a [`crate::model::Habit`].

@@ -169,21 +169,16 @@ impl Found {
     /// Takes in one key of the database.
     fn see(&mut self, key: &[u8], value: &[u8]) {
         let space = key.first().and_then(|first| {
-            [Space::Address, Space::Device, Space::Group, Space::Habit, Space::Message, Space::Meta]
+            [Space::Address, Space::Device, Space::Floor, Space::Group, Space::Habit, Space::Message]
                 .into_iter()
-                .chain([
-                    Space::Preferences,
-                    Space::Quarantine,
-                    Space::Registration,
-                    Space::Session,
-                    Space::Shares,
-                ])
-                .chain([Space::Tally, Space::Tombstone, Space::Untold])
+                .chain([Space::Meta, Space::Preferences, Space::Quarantine, Space::Registration])
+                .chain([Space::Session, Space::Shares, Space::Tally, Space::Tombstone, Space::Untold])
                 .find(|space| *space as u8 == *first)
         });
         let what = match space {
             Some(Space::Address) => "the address of a registration",
             Some(Space::Device) => "a device",
+            Some(Space::Floor) => "the floor of a device",
             Some(Space::Group) => "a group",
             Some(Space::Habit) => "what was learnt of a device",
             Some(Space::Message) => "a push message",

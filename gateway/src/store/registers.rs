@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     Address, AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration,
-    RegistrationId, Session, Tally, Untold,
+    RegistrationId, Session, Tally, Untold, Urgency,
 };
 
 /// All accounts.
@@ -20,6 +20,7 @@ pub(super) struct Registers {
     addresses: BTreeMap<RegistrationId, Address>,
     pub(super) devices: BTreeMap<DeviceId, Arc<Device>>,
     endpoints: HashMap<EndpointToken, Endpoint>,
+    floors: BTreeMap<DeviceId, Urgency>,
     pub(super) groups: BTreeMap<DeviceId, Arc<Group>>,
     habits: BTreeMap<DeviceId, Habit>,
     names: HashMap<(DeviceId, AppToken), RegistrationId>,
@@ -43,6 +44,7 @@ pub(super) enum AccountUndo {
     Address(RegistrationId, Option<Address>),
     Device(DeviceId, Option<Arc<Device>>),
     Endpoint(EndpointToken, Option<Endpoint>),
+    Floor(DeviceId, Option<Urgency>),
     Group(DeviceId, Option<Arc<Group>>),
     Habit(DeviceId, Option<Habit>),
     Preferences(DeviceId, Option<Preferences>),
@@ -82,6 +84,10 @@ impl Registers {
     /// The format of the whole that says all that is known.
     pub(super) fn format(&self) -> u32 {
         if self.groups.is_empty() { 1 } else { FORMAT }
+    }
+
+    pub(super) fn floor(&self, device: DeviceId) -> Option<Urgency> {
+        self.floors.get(&device).copied()
     }
 
     pub(super) fn habit(&self, device: DeviceId) -> Option<&Habit> {
@@ -126,6 +132,10 @@ impl Registers {
             None => self.endpoints.remove(&token),
         };
         AccountUndo::Endpoint(token, old)
+    }
+
+    pub(super) fn set_floor(&mut self, device: DeviceId, floor: Option<Urgency>) -> AccountUndo {
+        AccountUndo::Floor(device, set(&mut self.floors, device, floor))
     }
 
     pub(super) fn set_group(&mut self, id: DeviceId, group: Option<Arc<Group>>) -> AccountUndo {
@@ -175,6 +185,7 @@ impl Registers {
             AccountUndo::Address(id, old) => drop(self.set_address(id, old)),
             AccountUndo::Device(id, old) => drop(self.set_device(id, old)),
             AccountUndo::Endpoint(token, old) => drop(self.set_endpoint(token, old)),
+            AccountUndo::Floor(device, old) => drop(self.set_floor(device, old)),
             AccountUndo::Group(id, old) => drop(self.set_group(id, old)),
             AccountUndo::Habit(id, old) => drop(self.set_habit(id, old)),
             AccountUndo::Preferences(id, old) => drop(self.set_preferences(id, old)),
@@ -197,6 +208,9 @@ impl Registers {
             }
             if space == Space::Device as u8 {
                 return self.devices.get(&id).map(|device| record::encode(key, &**device));
+            }
+            if space == Space::Floor as u8 {
+                return self.floors.get(&id).map(|floor| record::encode(key, floor));
             }
             if space == Space::Group as u8 {
                 return self.groups.get(&id).map(|group| record::encode(key, &**group));
@@ -250,6 +264,7 @@ impl Registers {
                 drop(self.set_endpoint(endpoint()?, Some(Endpoint::Live(found.id))));
                 drop(self.set_registration(found.id, Some(Arc::new(found))));
             }
+            Space::Floor => drop(self.set_floor(device()?, Some(record::decode(key, value)?))),
             Space::Group => {
                 drop(self.set_group(device()?, Some(Arc::new(record::decode(key, value)?))));
             }

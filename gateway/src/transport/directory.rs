@@ -5,7 +5,8 @@
 use std::{net::IpAddr, pin::Pin, time::Duration};
 
 use crate::model::{
-    Address, AppToken, DeviceId, EndpointToken, NetworkName, Registration, RegistrationId, Session, VapidKey,
+    Address, AppToken, DeviceId, EndpointToken, NetworkName, Registration, RegistrationId, Session, Urgency,
+    VapidKey,
 };
 
 /// An answer that has to wait for the disk.
@@ -93,6 +94,12 @@ pub trait Directory: Send + Sync {
         _most: usize,
     ) -> Future<'_, Result<RegisteredAs, RegisterRefusal>> {
         Box::pin(async { Err(RegisterRefusal::Unauthorized) })
+    }
+
+    /// Writes down the lowest urgency that a device wants from now on (RFC 8030 §5.3): it holds over a
+    /// restart of the gateway.
+    fn save_floor(&self, _device: DeviceId, _floor: Urgency) -> Future<'_, Result<(), RegisterRefusal>> {
+        Box::pin(async { Ok(()) })
     }
 
     /// Writes down (or, with `None`, forgets) a device's durable session.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::SharedClock,
     meter::{At, Meter},
-    model::{DeviceId, MessageId, Moment, Phase, Preferences, PushMessage},
+    model::{DeviceId, DeviceState, MessageId, Moment, Phase, Preferences, PushMessage, Urgency},
     store::{Arrival, Backlog, NotStored},
     telemetry::Telemetry,
     transport::{Consignment, Event, Item, Notice, Plan, Report, Transport, Turned},
@@ -35,6 +35,8 @@ pub struct Wishes {
     pub chosen: Chosen,
     /// The devices that are there at the start.
     pub devices: Vec<DeviceId>,
+    /// The lowest urgency that a device wanted before the start, of those that have said so.
+    pub floors: Vec<(DeviceId, Urgency)>,
     /// The longest keep-alive that any device is asked for, in seconds.
     pub max_keep_alive_s: u32,
     /// Counts what comes of it.
@@ -78,7 +80,7 @@ impl Driver {
         telemetry: Arc<Telemetry>,
         wishes: Wishes,
     ) -> Self {
-        let Wishes { changed, chosen, devices, max_keep_alive_s, memory, meter, policy } = wishes;
+        let Wishes { changed, chosen, devices, floors, max_keep_alive_s, memory, meter, policy } = wishes;
         let planner = Planner::new(policy.settings(&Preferences::default()));
         let mut driver = Self {
             backlog,
@@ -95,6 +97,11 @@ impl Driver {
             transports,
         };
         devices.into_iter().for_each(|device| driver.heed(device));
+        let at = driver.clock.moment().instant;
+        for (device, floor) in floors {
+            let said = DeviceState { urgency: Some(floor), ..DeviceState::default() };
+            driver.planner.on_report(&Report { at, device, event: Event::State(said) });
+        }
         driver
     }
 

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::{Gateway, Phone, Version};
 
-use crate::phone;
+use crate::{bodies_until, phone};
 
 async fn push(gateway: &Gateway, endpoint: &str, body: &str, urgency: &str) {
     let request = gateway.post(endpoint).ttl(86_400).header("Urgency", urgency);
@@ -48,6 +48,34 @@ async fn what_lies_below_the_floor_waits_until_it_falls() {
     expect(&mut phone, "passes").await;
     phone.publish_to(&state, br#"{"urgency":"normal"}"#).await;
     expect(&mut phone, "held").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_floor_outlives_the_gateway_however_it_ends() {
+    for (version, killed) in [(Version::V5, false), (Version::V4, true)] {
+        let mut gateway = Gateway::new().start().await;
+        let (device, mut phone) = phone(&gateway, version).await;
+        let app = phone.register("app").await;
+        let state = format!("up/{}/outbox/state", device.id);
+        assert_eq!(phone.publish_to(&state, br#"{"urgency":"high"}"#).await, "Success");
+        if killed {
+            gateway.kill9().await;
+            gateway.start_again().await;
+        } else {
+            gateway.restart().await;
+        }
+        drop(phone);
+        // Before it is there, and while it is: both are held.
+        push(&gateway, &app.endpoint, "before it came", "normal").await;
+        let mut phone = Phone::connect(&gateway, &device, version).await;
+        push(&gateway, &app.endpoint, "held", "low").await;
+        push(&gateway, &app.endpoint, "passes", "high").await;
+        assert_eq!(bodies_until(&mut phone, "passes").await, [""; 0]);
+        push(&gateway, &app.endpoint, "passes too", "high").await;
+        assert_eq!(bodies_until(&mut phone, "passes too").await, [""; 0]);
+        assert_eq!(phone.publish_to(&state, br#"{"urgency":"low"}"#).await, "Success");
+        assert_eq!(bodies_until(&mut phone, "held").await, ["before it came"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,6 +64,7 @@ fn version_1_is_frozen() {
             encode(b"r", &registration(1, 2)),
             "01fd973b70056170702032020102020202020202020202020202020202020202020207746f6b656e2d3200",
         ),
+        ("floor", encode(b"f", &Urgency::High), "017b0e093303"),
         ("habit", encode(b"h", &habit), "01e30d71c3010c3139322e302e322e302f3234ab03ab0301c2030101"),
         ("preferences", encode(b"p", &preferences), "01d4a7fb4401020100a80aa403"),
         ("session", encode(b"s", &session), "0192605a76010675702f312f2301"),

@@ -172,16 +172,20 @@ fn a_device_ends_with_everything_that_is_its() {
     let mut world = World::new();
     let session = Session { filters: vec![("up/1/#".into(), 1)] };
     world.wait(world.accounts.put_session(DeviceId(1), Some(session.clone()))).expect("written");
+    world.wait(world.accounts.put_floor(DeviceId(1), Urgency::High)).expect("written");
     let id = world.stored(push("x"));
     world.accepted();
     let mut world = world.reopen();
     assert_eq!(world.accounts.session(DeviceId(1)), Some(session));
+    assert_eq!(world.accounts.floor(DeviceId(1)), Some(Urgency::High));
     let commit = world.accounts.remove_device(DeviceId(1)).expect("accepted").expect("known");
     bounded(&world.runtime, commit).expect("written");
     assert_eq!(world.withdrawn(), id);
     let world = world.reopen();
     assert_eq!(world.ids(), [0; 0]);
     assert_eq!(world.accounts.session(DeviceId(1)), None);
+    world.wait(world.accounts.put_floor(DeviceId(1), Urgency::High)).expect("nothing to write");
+    assert_eq!(world.accounts.floor(DeviceId(1)), None);
     assert!(world.accounts.devices().is_empty() && world.accounts.registrations(None).is_empty());
     assert!(matches!(world.accounts.lookup(&EndpointToken([1; 20])), Lookup::Gone));
 }

@@ -222,6 +222,9 @@ fn ask_house(directory: Arc<dyn Directory>, device: Option<DeviceId>, ask: Ask) 
         match (ask, device) {
             (Ask::Enroll(_), Some(_)) => Answered::Enrolled(Ok(())),
             (Ask::Enroll(enrolment), None) => Answered::Enrolled(directory.enroll(enrolment).await),
+            (Ask::Floor(floor), Some(device)) => Answered::Floor(directory.save_floor(device, floor).await),
+            // Nobody who is not a device is sent anything.
+            (Ask::Floor(_), None) => Answered::Floor(Ok(())),
             (Ask::Register(request), Some(device)) => {
                 let token: AppToken = request.token.clone();
                 Answered::Registered(token, directory.register(device, request).await)

@@ -36,6 +36,7 @@ pub(super) enum Access {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Ask {
     Enroll(Enrolment),
+    Floor(Urgency),
     Register(RegisterRequest),
     Unregister(AppToken),
 }
@@ -44,6 +45,7 @@ pub(super) enum Ask {
 #[derive(Debug)]
 pub(super) enum Answered {
     Enrolled(Result<(), EnrolRefusal>),
+    Floor(Result<(), RegisterRefusal>),
     Registered(AppToken, Result<RegisteredAs, RegisterRefusal>),
     Unregistered(AppToken, Result<(), RegisterRefusal>),
 }
@@ -236,14 +238,14 @@ impl Session {
     }
 
     fn urgency(&mut self, said: &Said) {
-        let status = match said.min.as_str().unwrap_or_default().parse::<Urgency>() {
+        match said.min.as_str().unwrap_or_default().parse::<Urgency>() {
             Ok(urgency) => {
+                // In force at once; confirmed once it would survive a restart.
                 self.out.states.push(DeviceState { urgency: Some(urgency), ..DeviceState::default() });
-                200
+                self.asks.push_back(Ask::Floor(urgency));
             }
-            Err(_) => 400,
-        };
-        self.out.texts.push(Tell::Urgency { status }.text());
+            Err(_) => self.out.texts.push(Tell::Urgency { status: 400 }.text()),
+        }
     }
 
     /// The next request for the house, and whose it is. One at a time, so that they are answered in
@@ -268,6 +270,10 @@ impl Session {
             }
             // The request that made it necessary follows, and is refused for want of a device.
             Answered::Enrolled(Err(_)) => {}
+            Answered::Floor(outcome) => {
+                let status = if outcome.is_ok() { 200 } else { 500 };
+                self.out.texts.push(Tell::Urgency { status }.text());
+            }
             Answered::Registered(token, Ok(RegisteredAs { registration, .. })) => {
                 let version = if registration.vapid.is_some() { "v2" } else { "v1" };
                 let endpoint = format!("{}/wpush/{version}/{}", self.base, registration.endpoint);

@@ -184,6 +184,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         if let Some(state) = leftover.will {
             room.report(device, Event::State(state)).await;
+            if let Some(floor) = state.urgency {
+                // Nobody is there to be told when that fails.
+                let _ = room.directory.save_floor(device, floor).await;
+            }
         }
         if leftover.forget && room.directory.save_session(device, None).await.is_err() {
             tracing::warn!(%device, "an ended session could not be forgotten");
@@ -394,6 +398,7 @@ fn ask_house(room: &MqttRoom, device: DeviceId, ask: Ask) -> Asking {
     let directory: Arc<dyn Directory> = Arc::clone(&room.directory);
     Box::pin(async move {
         match ask {
+            Ask::Floor(floor) => Answered::Done(directory.save_floor(device, floor).await),
             Ask::Register(request) => Answered::Registered(directory.register(device, request).await),
             Ask::Save(session) => Answered::Done(directory.save_session(device, Some(session)).await),
             Ask::Unregister(token) => Answered::Done(directory.unregister(device, token).await),

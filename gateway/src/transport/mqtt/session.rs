@@ -46,7 +46,7 @@ use super::{
     wire,
 };
 use crate::{
-    model::{AppToken, DeviceId, DeviceState, MessageId, Session as Durable},
+    model::{AppToken, DeviceId, DeviceState, MessageId, Session as Durable, Urgency},
     transport::{About, Directory, Parting, RegisterRefusal, RegisterRequest, RegisteredAs, Window},
 };
 
@@ -55,6 +55,7 @@ pub(super) use self::hello::{Admission, Admitted};
 /// Something that has to wait for the disk. Asked one at a time, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Ask {
+    Floor(Urgency),
     Register(RegisterRequest),
     Save(Durable),
     Unregister(AppToken),

@@ -64,6 +64,14 @@ impl Receipt {
             Qos::ExactlyOnce => Self::Pubrec(publication.pid),
         }
     }
+
+    /// It holds, but not over a restart: a 5.0 client is told, one of 3.1.1 cannot be.
+    fn failed(self) -> Self {
+        match self {
+            Self::Puback(pid, _) => Self::Puback(pid, PubackReasonCode::UnspecifiedError),
+            Self::None | Self::Pubrec(_) => self,
+        }
+    }
 }
 
 impl Session {
@@ -107,6 +115,7 @@ impl Session {
             Some(Answered::Registered(_)) | None => Ok(()),
         };
         match then {
+            Then::Receipt(receipt) if done.is_err() => self.receipt(receipt.failed()),
             Then::Receipt(receipt) => self.receipt(receipt),
             Then::Registered(receipt, reply, token) => {
                 let answer = match answer {
@@ -281,8 +290,9 @@ impl Session {
                 (Some(Ask::Unregister(token)), Then::Unregistered(receipt, reply.clone(), text))
             }),
             Outbox::State => wire::state(&publication.body).map(|state| {
+                // In force at once; acknowledged once it would survive a restart.
                 self.out.states.push(state);
-                (None, Then::Receipt(receipt))
+                (state.urgency.map(Ask::Floor), Then::Receipt(receipt))
             }),
             Outbox::Unknown => {
                 let receipt = Receipt::new(&publication, PubackReasonCode::NoMatchingSubscribers);

@@ -96,6 +96,7 @@ impl World {
     async fn answer(&mut self) -> Ask {
         let ask = self.session.ask().expect("something is asked");
         let answered = match ask.clone() {
+            Ask::Floor(floor) => Answered::Done(self.directory.save_floor(DEVICE, floor).await),
             Ask::Register(request) => Answered::Registered(self.directory.register(DEVICE, request).await),
             Ask::Save(session) => Answered::Done(self.directory.save_session(DEVICE, Some(session)).await),
             Ask::Unregister(token) => Answered::Done(self.directory.unregister(DEVICE, token).await),

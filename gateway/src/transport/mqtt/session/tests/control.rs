@@ -133,15 +133,36 @@ async fn nobody_is_answered_who_has_not_subscribed() {
 #[tokio::test]
 async fn pubacks_come_in_the_order_of_the_publishes() {
     let mut world = World::subscribed(5);
-    let state = |pid| raw::publish(5, 0x32, pid, &outbox("state"), &[], br#"{"urgency":"low"}"#);
+    let state = |pid| raw::publish(5, 0x32, pid, &outbox("state"), &[], br#"{"screen":"on"}"#);
     world.receive(&[state(1), register(5, 0x32, 2, r#"{"token":"a"}"#), state(3)].concat());
     assert_eq!(world.out.states.len(), 2, "what is said counts at once");
-    assert_eq!(world.out.states[0].urgency, Some(Urgency::Low));
+    assert_eq!(world.out.states[0].screen, Some(true));
     assert_eq!(world.packet().pid(), 1);
     assert!(world.silent());
     world.answer().await;
     world.published();
     assert_eq!((world.packet().pid(), world.packet().pid()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_floor_is_in_force_at_once_and_acknowledged_when_it_is_on_disk() {
+    for (level, failed) in [(4, None), (5, Some(0x80))] {
+        let mut world = World::subscribed(level);
+        let state = |pid| raw::publish(level, 0x32, pid, &outbox("state"), &[], br#"{"urgency":"low"}"#);
+        world.receive(&state(1));
+        assert_eq!(world.out.states[0].urgency, Some(Urgency::Low));
+        assert!(world.silent());
+        assert_eq!(world.answer().await, Ask::Floor(Urgency::Low));
+        let puback = world.packet();
+        assert_eq!((puback.pid(), puback.body.get(2).copied()), (1, None));
+        world.receive(&state(2));
+        assert!(world.session.ask().is_some());
+        let full = Answered::Done(Err(RegisterRefusal::InternalError));
+        world.session.answered(&*world.directory, full, world.now);
+        world.collect();
+        let puback = world.packet();
+        assert_eq!((puback.pid(), puback.body.get(2).copied()), (2, failed), "{level}");
+    }
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ fn converse(connect: &[u8], bytes: &[u8], cuts: &[usize]) -> Out {
                     Ask::Register(request) => {
                         Answered::Registered(world.directory.register(DEVICE, request).await)
                     }
-                    Ask::Save(_) | Ask::Unregister(_) => Answered::Done(Ok(())),
+                    Ask::Floor(_) | Ask::Save(_) | Ask::Unregister(_) => Answered::Done(Ok(())),
                 };
                 world.session.answered(&*Arc::clone(&world.directory), answered, world.now);
                 world.collect();
