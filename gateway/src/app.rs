@@ -22,7 +22,7 @@ use crate::{
     console::{self, Status},
     ingress,
     meter::{self, Meter},
-    model::{DeviceId, Habit, Tally},
+    model::{DeviceId, Habit, Tally, history::Sheets},
     registry::{Origin, Registry, Security},
     store::{Accounts, Closer, OpenError, Store},
     system::{self, ServiceState, Sockets, SocketsError, Vital},
@@ -437,13 +437,17 @@ impl wake::keep_alive::Memory for Habits {
 struct Tallies(Accounts);
 
 impl meter::Archive for Tallies {
+    fn history(&self, device: DeviceId) -> Sheets {
+        self.0.history(device)
+    }
+
     fn recall(&self, device: DeviceId) -> Option<Tally> {
         self.0.device(device).map(|_| self.0.tally(device))
     }
 
-    fn write(&self, device: DeviceId, tally: Tally) {
+    fn write(&self, device: DeviceId, tally: Tally, sheets: Sheets) {
         // A dropped commit is written all the same; what is lost by a power cut are counts of an hour.
-        if let Err(error) = self.0.put_tally(device, tally) {
+        if let Err(error) = self.0.put_tally(device, tally, sheets) {
             tracing::debug!(%device, %error, "what was counted is not written down");
         }
     }

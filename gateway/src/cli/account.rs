@@ -119,6 +119,14 @@ pub fn metrics(config: &Config, out: &mut dyn Write) -> Result<(), CliError> {
     print(offline::ask_or_open(config, Request::Metrics)?, false, out, false)
 }
 
+/// Executes `simulate --export`.
+///
+/// # Errors
+/// [`CliError`].
+pub fn export(id: &str, config: &Config, out: &mut dyn Write) -> Result<(), CliError> {
+    print(offline::ask_or_open(config, Request::DeviceHistory { id: id.to_owned() })?, false, out, false)
+}
+
 /// Executes `registration …`.
 ///
 /// # Errors
@@ -151,6 +159,7 @@ fn print(reply: Reply, json: bool, out: &mut dyn Write, terminal: bool) -> Resul
         Reply::Devices { devices } if json => show::json(&devices, out),
         Reply::Devices { devices } => show::devices(&devices, out),
         Reply::Device(device) if json => show::json(&device, out),
+        Reply::History { happened } => show::history(&happened, out),
         Reply::Device(device) => show::device(&device, out),
         Reply::Grouped { group } if json => show::json(&show::Grouped { group: &group }, out),
         Reply::Grouped { group } => writeln!(out, "{group}"),

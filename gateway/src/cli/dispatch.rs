@@ -56,7 +56,10 @@ pub fn dispatch(
         Some(Command::Registration(command)) => account::registration(&command, &config()?, out, terminal),
         Some(Command::Metrics) => account::metrics(&config()?, out),
         Some(Command::Listen(args)) => listen::listen(&args, &config()?, out),
-        Some(Command::Simulate(args)) => simulate::simulate(&args, out),
+        Some(Command::Simulate(args)) => match &args.export {
+            Some(device) => account::export(device, &config()?, out),
+            None => simulate::simulate(&args, out),
+        },
         Some(Command::Backup { file, force }) => backup::backup(&file, force, &config()?, out),
         Some(Command::Restore { file }) => backup::restore(&file, &config()?, out),
         Some(Command::Ca { fingerprint }) => account::ca(fingerprint, &config()?, out),

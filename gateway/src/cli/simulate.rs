@@ -33,7 +33,7 @@ const URGENCIES: [Urgency; 4] = [Urgency::High, Urgency::Normal, Urgency::Low, U
 #[derive(Args, Clone, Debug)]
 pub struct SimulateArgs {
     /// CSV with the header `at,kind,urgency,ttl,topic`.
-    #[arg(value_name = "TRACE.csv", required_unless_present = "reference", conflicts_with = "reference")]
+    #[arg(value_name = "TRACE.csv", required_unless_present_any = ["export", "reference"], conflicts_with_all = ["export", "reference"])]
     pub trace: Option<PathBuf>,
     /// Only this one of instant, balanced, saver [default: all; with --json balanced].
     #[arg(long, value_name = "P", value_parser = Profile::from_str)]
@@ -47,6 +47,10 @@ pub struct SimulateArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+    /// Write a trace to standard output instead: what happened to this device in the last 30 days, times and
+    /// urgencies only.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["json", "profile", "reference"])]
+    pub export: Option<String>,
     /// Write the reference trace to standard output instead.
     #[arg(long, conflicts_with_all = ["json", "profile"])]
     pub reference: bool,

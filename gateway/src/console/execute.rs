@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{DeviceRow, DeviceShown, GroupRow, Pairing, RegistrationRow, Reply, Request, Status, metrics};
+use super::{
+    DeviceRow, DeviceShown, GroupRow, HappenedRow, Pairing, RegistrationRow, Reply, Request, Status, metrics,
+};
 use crate::{
     model::{AppToken, DeviceId, Group, Malformed, QuietChoice, VapidKey, Waiting},
     registry::{self, Refusal, Registry},
@@ -55,6 +57,11 @@ async fn attempt(registry: &Registry, status: Option<&Status>, request: Request)
                 return Err(Failure::Transport(transport));
             }
             Reply::Paired(registry.add_device(&name, &transport).await?.into())
+        }
+        Request::DeviceHistory { id } => {
+            let id = device_id(&id)?;
+            let happened = registry.history(id).ok_or(Refusal::NoSuchDevice(id))?;
+            Reply::History { happened: happened.into_iter().map(HappenedRow::from).collect() }
         }
         Request::DeviceList => Reply::Devices { devices: devices(registry) },
         Request::DeviceRemove { id } => {

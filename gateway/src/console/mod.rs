@@ -14,7 +14,7 @@ mod socket;
 pub use client::{AskError, ask, fetch_backup};
 pub use execute::execute;
 pub use server::{BindError, MAX_REQUEST, Server};
-pub use shown::{DayRow, DelayRow, DeviceShown, NetworkRow, metrics};
+pub use shown::{DayRow, DelayRow, DeviceShown, HappenedRow, NetworkRow, metrics};
 pub use socket::runtime_dir;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,11 @@ pub enum Request {
     },
     /// What is known and was counted of a device.
     DeviceShow {
+        /// Its id.
+        id: String,
+    },
+    /// What happened to a device.
+    DeviceHistory {
         /// Its id.
         id: String,
     },
@@ -132,6 +137,11 @@ pub enum Reply {
     },
     /// One device.
     Device(Box<DeviceShown>),
+    /// What happened to a device.
+    History {
+        /// In order.
+        happened: Vec<HappenedRow>,
+    },
     /// A group was made.
     Grouped {
         /// Its id.

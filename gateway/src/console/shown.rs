@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Day, Device, DeviceId, Registration, Spread, Tally, Urgency, Waiting},
+    model::{
+        Day, Device, DeviceId, Registration, Spread, Tally, Urgency, Waiting,
+        history::{Happened, Noted},
+    },
     registry::Registry,
 };
 
@@ -57,6 +60,29 @@ pub struct DayRow {
     pub total: u32,
     /// By what was not needed.
     pub waste: u32,
+}
+
+/// Something that happened to a device.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HappenedRow {
+    /// When, in milliseconds from the first of them.
+    pub at_ms: u64,
+    /// `push`, `contact` or `state`.
+    pub kind: String,
+    /// Of the push, or the new floor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urgency: Option<String>,
+}
+
+impl From<Happened> for HappenedRow {
+    fn from((at_ds, event): Happened) -> Self {
+        let (kind, urgency) = match event {
+            Noted::Contact => ("contact", None),
+            Noted::Floor(floor) => ("state", Some(floor.to_string())),
+            Noted::Push(urgency) => ("push", Some(urgency.to_string())),
+        };
+        Self { at_ms: at_ds * 100, kind: kind.to_owned(), urgency }
+    }
 }
 
 /// How long messages waited, in milliseconds.

@@ -15,7 +15,10 @@ use std::{
 };
 
 use crate::{
-    model::{DeviceId, MessageId, Numbered, Pending, Tally, Urgency},
+    model::{
+        DeviceId, MessageId, Numbered, Pending, Tally, UnixTime, Urgency,
+        history::{self, Happened, History, Noted, Sheets},
+    },
     transport::{Event, Parting, Report},
 };
 
@@ -24,20 +27,25 @@ const WRITE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Where tallies are kept. Neither call may wait.
 pub trait Archive: Send + Sync {
+    /// What happened to a device up to the last write.
+    fn history(&self, device: DeviceId) -> Sheets;
+
     /// What was counted of a device up to the last write; `None` when it is not paired.
     fn recall(&self, device: DeviceId) -> Option<Tally>;
 
-    /// Writes it down.
-    fn write(&self, device: DeviceId, tally: Tally);
+    /// Writes it down, together with what happened since.
+    fn write(&self, device: DeviceId, tally: Tally, sheets: Sheets);
 }
 
-/// A moment, and the local day that it belongs to, if anybody knows.
+/// A moment, and what the clock shows then, if it can be trusted.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
     /// Days since 1970, local.
     pub day: Option<u32>,
     /// When.
     pub instant: Instant,
+    /// When, by the wall clock.
+    pub wall: Option<UnixTime>,
 }
 
 /// Counts. Shared by the driver, which tells it everything, and the console, which asks.
@@ -60,6 +68,9 @@ enum Cause {
 /// One device.
 #[derive(Debug)]
 struct Gauge {
+    /// When what happens was noted first, and what time it was then, in tenths of a second since 1970. From
+    /// there on the monotonic clock counts: no clock that is set moves what comes later.
+    anchor: Option<(Instant, u64)>,
     /// Something was counted since the last write.
     changed: bool,
     connected: bool,
@@ -67,6 +78,9 @@ struct Gauge {
     contact: Option<Instant>,
     /// The last packet there would have been.
     at_once: Option<Instant>,
+    /// The lowest urgency that the device wants.
+    floor: Urgency,
+    history: History,
     parting: Option<Parting>,
     /// When the first message came.
     since: Option<Instant>,
@@ -114,6 +128,17 @@ impl Meter {
         known.or_else(|| self.archive.recall(device))
     }
 
+    /// What happened to a device: [`history::read`].
+    #[must_use]
+    pub fn history(&self, device: DeviceId) -> Vec<Happened> {
+        let gauges = self.lock();
+        let mut sheets = self.archive.history(device);
+        if let Some(gauge) = gauges.get(&device) {
+            sheets.extend(gauge.history.unwritten());
+        }
+        history::read(&sheets)
+    }
+
     /// A message waits. The write of what was counted rides with the message's own.
     pub fn on_pending(&self, at: At, pending: &Pending) {
         let written = self.on(pending.device, |gauge| {
@@ -121,13 +146,14 @@ impl Meter {
             gauge.waiting.insert(pending.id.0, Came::new(since, at.instant, pending.urgency));
             gauge.tally.messages.accepted += 1;
             gauge.changed = true;
+            gauge.note(at, Some(Noted::Push(pending.urgency)));
             if gauge.connected {
                 gauge.instead(at, self.tau);
             }
             gauge.take_due(at.instant)
         });
-        if let Some(Some(tally)) = written {
-            self.archive.write(pending.device, tally);
+        if let Some(Some((tally, sheets))) = written {
+            self.archive.write(pending.device, tally, sheets);
         }
     }
 
@@ -161,8 +187,8 @@ impl Meter {
     }
 
     /// A transport has learnt something.
-    pub fn on_report(&self, day: Option<u32>, report: &Report) {
-        let (at, tau) = (At { day, instant: report.at }, self.tau);
+    pub fn on_report(&self, now: At, report: &Report) {
+        let (at, tau) = (At { instant: report.at, ..now }, self.tau);
         self.on(report.device, |gauge| match &report.event {
             Event::Joined(joined) if !joined.heard => gauge.connected = true,
             Event::Joined(_) => {
@@ -187,9 +213,16 @@ impl Meter {
                 }
                 gauge.answer(at, tau);
             }
+            Event::State(said) => {
+                if gauge.connected {
+                    gauge.packet(at, tau, Cause::Client);
+                }
+                gauge.floor = said.urgency.unwrap_or(gauge.floor);
+                gauge.note(at, None);
+            }
             // CONNECT and SUBSCRIBE: part of coming back.
-            Event::State(_) | Event::Stirred if !gauge.connected => {}
-            Event::State(_) | Event::Stirred => gauge.packet(at, tau, Cause::Client),
+            Event::Stirred if !gauge.connected => {}
+            Event::Stirred => gauge.packet(at, tau, Cause::Client),
             Event::Kept(ids) | Event::Taken(ids) => {
                 gauge.packet(at, tau, Cause::Push);
                 gauge.tally.messages.sent += count(ids);
@@ -214,7 +247,7 @@ impl Meter {
         let mut gauges = self.lock();
         for (device, gauge) in gauges.iter_mut().filter(|(_, gauge)| gauge.changed) {
             gauge.changed = false;
-            self.archive.write(*device, gauge.tally.clone());
+            self.archive.write(*device, gauge.tally.clone(), gauge.history.take());
         }
     }
 
@@ -222,7 +255,10 @@ impl Meter {
         let mut gauges = self.lock();
         let gauge = match gauges.entry(device) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(Gauge::new(self.archive.recall(device)?)),
+            Entry::Vacant(unknown) => {
+                let tally = self.archive.recall(device)?;
+                unknown.insert(Gauge::new(tally, History::after(self.archive.history(device))))
+            }
         };
         Some(change(gauge))
     }
@@ -234,12 +270,15 @@ impl Meter {
 }
 
 impl Gauge {
-    fn new(tally: Tally) -> Self {
+    fn new(tally: Tally, history: History) -> Self {
         Self {
+            anchor: None,
             at_once: None,
             changed: false,
             connected: false,
             contact: None,
+            floor: history.floor(),
+            history,
             parting: None,
             since: None,
             tally,
@@ -260,6 +299,9 @@ impl Gauge {
             (Cause::KeepAlive, true) => today.keep_alive += 1,
             (Cause::Push, true) => today.push += 1,
             (Cause::Reconnect, true) => today.reconnect += 1,
+        }
+        if woke && matches!(cause, Cause::Client | Cause::Reconnect | Cause::Waste) {
+            self.note(at, Some(Noted::Contact));
         }
         self.changed = true;
         match cause {
@@ -287,15 +329,33 @@ impl Gauge {
         self.changed = true;
     }
 
+    /// Notes what happened, and the floor if that is another one. Before the clock is trusted nobody knows how
+    /// long it is after what was noted last, and nothing is.
+    fn note(&mut self, at: At, event: Option<Noted>) {
+        let last = self.history.last_ds();
+        let begin = at.wall.map(|wall| (at.instant, (wall.0 / 100).max(last)));
+        let Some((since, wall)) = self.anchor.or(begin) else { return };
+        self.anchor = Some((since, wall));
+        let passed = at.instant.saturating_duration_since(since).as_millis() / 100;
+        let now = wall.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
+        if self.floor != self.history.floor() {
+            self.history.note(now, Noted::Floor(self.floor));
+            self.changed = true;
+        }
+        if let Some(event) = event {
+            self.history.note(now, event);
+        }
+    }
+
     /// What is to be written, if it is time to.
-    fn take_due(&mut self, now: Instant) -> Option<Tally> {
+    fn take_due(&mut self, now: Instant) -> Option<(Tally, Sheets)> {
         // The first time, an hour from now: a start is no reason to write.
         let written = *self.written.get_or_insert(now);
         if !self.changed || now.saturating_duration_since(written) < WRITE_EVERY {
             return None;
         }
         (self.changed, self.written) = (false, Some(now));
-        Some(self.tally.clone())
+        Some((self.tally.clone(), self.history.take()))
     }
 }
 

@@ -5,30 +5,39 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     clock::{Clock as _, ManualClock},
-    model::{Day, NetworkName, RegistrationId, UnixTime},
+    model::{Day, DeviceState, NetworkName, RegistrationId, UnixTime},
     transport::{Joined, Pulse, Window},
 };
 
 const PHONE: DeviceId = DeviceId(7);
 const TAU: Duration = Duration::from_secs(10);
 const TODAY: u32 = 20_000;
+/// What the wall clock shows at the start.
+const WALL_S: u64 = 86_400 * 20_000;
 
 /// What was written, and how often.
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<(Tally, usize)>>);
+struct Paper(Arc<Mutex<(Tally, usize, Sheets)>>);
 
 impl Archive for Paper {
+    fn history(&self, _: DeviceId) -> Sheets {
+        self.0.lock().unwrap().2.clone()
+    }
+
     fn recall(&self, device: DeviceId) -> Option<Tally> {
         (device == PHONE).then(|| self.0.lock().unwrap().0.clone())
     }
 
-    fn write(&self, _: DeviceId, tally: Tally) {
+    fn write(&self, _: DeviceId, tally: Tally, sheets: Sheets) {
         let mut paper = self.0.lock().unwrap();
-        *paper = (tally, paper.1 + 1);
+        (paper.0, paper.1) = (tally, paper.1 + 1);
+        paper.2.extend(sheets);
     }
 }
 
 struct World {
+    /// By how many seconds the wall clock has been set; `None`: it cannot be trusted.
+    ahead: Option<u64>,
     meter: Meter,
     paper: Paper,
     start: Instant,
@@ -38,16 +47,17 @@ impl World {
     fn new() -> Self {
         let paper = Paper::default();
         let start = ManualClock::new(UnixTime(0)).moment().instant;
-        Self { meter: Meter::new(Box::new(paper.clone()), TAU), paper, start }
+        Self { ahead: Some(0), meter: Meter::new(Box::new(paper.clone()), TAU), paper, start }
     }
 
     fn at(&self, second: u64) -> At {
-        At { day: Some(TODAY), instant: self.start + Duration::from_secs(second) }
+        let wall = self.ahead.map(|ahead| UnixTime((WALL_S + second + ahead) * 1000));
+        At { day: Some(TODAY), instant: self.start + Duration::from_secs(second), wall }
     }
 
     fn tell(&self, second: u64, event: Event) {
         let report = Report { at: self.at(second).instant, device: PHONE, event };
-        self.meter.on_report(Some(TODAY), &report);
+        self.meter.on_report(self.at(second), &report);
     }
 
     fn join(&self, second: u64) {
@@ -156,6 +166,7 @@ fn it_writes_with_a_message_and_once_an_hour_and_never_for_nothing() {
         world.leave(second, &[id]);
     }
     assert_eq!(writes(), 1);
+    assert!(world.paper.0.lock().unwrap().2.len() == 1, "what happened was written with it");
     for second in (7200..90_000).step_by(60) {
         world.tell(second, Event::Stirred);
     }
@@ -167,4 +178,58 @@ fn it_writes_with_a_message_and_once_an_hour_and_never_for_nothing() {
     world.meter.forget(PHONE);
     world.meter.on_missed(DeviceId(8), 1);
     assert_eq!(world.meter.tally(DeviceId(8)), None, "nobody is counted who is not paired");
+}
+
+/// Seconds, and what was noted.
+fn noted(world: &World) -> Vec<(u64, Noted)> {
+    world.meter.history(PHONE).into_iter().map(|(at, event)| (at / 10, event)).collect()
+}
+
+#[test]
+fn what_happens_is_noted_without_what_the_gateway_did_itself() {
+    let world = World::new();
+    world.join(0);
+    world.push(100, 1, Urgency::Low);
+    world.push(130, 2, Urgency::High);
+    world.leave(130, &[1, 2]);
+    world.tell(135, Event::Stirred);
+    world.meter.on_ping(world.at(500), PHONE);
+    world.tell(501, Event::Stirred);
+    let state = |urgency| DeviceState { urgency, ..DeviceState::default() };
+    world.tell(600, Event::State(state(Some(Urgency::Normal))));
+    world.tell(605, Event::State(state(Some(Urgency::Normal))));
+    world.tell(606, Event::State(state(None)));
+    let (contact, floor) = (Noted::Contact, Noted::Floor(Urgency::Normal));
+    let expected = [
+        (0, contact),
+        (100, Noted::Push(Urgency::Low)),
+        (130, Noted::Push(Urgency::High)),
+        (600, contact),
+        (600, floor),
+    ];
+    assert_eq!(noted(&world), expected);
+    // The same from what was written, and the floor goes on with it.
+    world.meter.close();
+    let later = World { meter: Meter::new(Box::new(world.paper.clone()), TAU), ..world };
+    assert_eq!(noted(&later), expected);
+    later.tell(700, Event::State(state(Some(Urgency::Normal))));
+    later.push(800, 3, Urgency::Normal);
+    assert_eq!(noted(&later)[5..], [(800, Noted::Push(Urgency::Normal))]);
+}
+
+#[test]
+fn clocks_that_are_wrong_or_set_do_not_move_what_happened() {
+    let mut world = World { ahead: None, ..World::new() };
+    world.push(10, 1, Urgency::High);
+    world.tell(11, Event::State(DeviceState { urgency: Some(Urgency::Low), ..DeviceState::default() }));
+    assert_eq!(noted(&world), [], "nobody knows when that was");
+    world.ahead = Some(0);
+    world.push(100, 2, Urgency::High);
+    for (second, ahead) in [(200, Some(86_400 * 365)), (300, None), (400, Some(0))] {
+        world.ahead = ahead;
+        world.push(second, second, Urgency::High);
+    }
+    let push = Noted::Push(Urgency::High);
+    let floor = (0, Noted::Floor(Urgency::Low));
+    assert_eq!(noted(&world), [floor, (0, push), (100, push), (200, push), (300, push)]);
 }

@@ -9,6 +9,7 @@ mod device;
 mod endpoint;
 mod group;
 mod habit;
+pub mod history;
 mod id;
 mod numbered;
 mod push;

@@ -29,7 +29,10 @@ use self::throttle::{Enrolments, Throttle};
 use crate::{
     clock::SharedClock,
     meter::Meter,
-    model::{Device, DeviceId, Habit, Preferences, Profile, QuietChoice, Tally, Urgency},
+    model::{
+        Device, DeviceId, Habit, Preferences, Profile, QuietChoice, Tally, Urgency,
+        history::{self, Happened},
+    },
     store::{Accounts, NotStored},
     transport::Notice,
 };
@@ -159,6 +162,16 @@ impl Registry {
         // Nothing has happened yet on a new day: then that is what there is to say.
         tally.today(day);
         Some(tally)
+    }
+
+    /// What happened to a device in the last 30 days, as far as it was kept; `None` when it is not paired.
+    #[must_use]
+    pub fn history(&self, id: DeviceId) -> Option<Vec<Happened>> {
+        self.accounts.device(id)?;
+        Some(match &self.meter {
+            Some(meter) => meter.history(id),
+            None => history::read(&self.accounts.history(id)),
+        })
     }
 
     /// Pairs a device that speaks the protocol of the room `transport`.

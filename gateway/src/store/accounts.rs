@@ -8,11 +8,12 @@ use super::{
     Commit, FORMAT, Lookup, MAX_RECORD, Meta, NotStored, Space, device_key, endpoint_key, key,
     record::{self, Tombstone},
     registers::{AccountUndo, Endpoint},
+    sheet_key,
     state::{Core, Release, State, Undo},
 };
 use crate::model::{
     Address, AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration,
-    RegistrationId, Session, Tally, Untold, Urgency, Waiting,
+    RegistrationId, Session, Tally, Untold, Urgency, Waiting, history::Sheets,
 };
 
 /// Devices and registrations. Reads answer from memory. A change is visible at once, and is taken
@@ -179,17 +180,41 @@ impl Accounts {
         self.0.lock().accounts.tally(device).cloned().unwrap_or_default()
     }
 
-    /// Writes down what was counted of a device, unless it is paired no longer.
+    /// What happened to a device up to the last write.
+    #[must_use]
+    pub fn history(&self, device: DeviceId) -> Sheets {
+        self.0.lock().accounts.history(device)
+    }
+
+    /// Writes down what was counted of a device and what happened to it, in one batch, unless it is paired
+    /// no longer. Sheets that are too old or too many end with it.
     ///
     /// # Errors
     /// [`NotStored`]: nothing was changed.
-    pub fn put_tally(&self, device: DeviceId, tally: Tally) -> Result<Commit, NotStored> {
+    pub fn put_tally(&self, device: DeviceId, tally: Tally, sheets: Sheets) -> Result<Commit, NotStored> {
         let key = device_key(Space::Tally, device);
         let value = encode(&key, &tally)?;
+        let mut written = Vec::with_capacity(sheets.len());
+        for (number, sheet) in sheets {
+            let key = sheet_key(device, number);
+            let value = encode(&key, &sheet)?;
+            written.push((number, sheet, key, value));
+        }
         self.change(|state| {
-            if state.accounts.devices.contains_key(&device) && state.accounts.tally(device) != Some(&tally) {
+            if !state.accounts.devices.contains_key(&device) {
+                return;
+            }
+            if state.accounts.tally(device) != Some(&tally) {
                 let undo = state.accounts.set_tally(device, Some(tally));
                 write(state, undo, key, Some(value));
+            }
+            for (number, sheet, key, value) in written {
+                let undo = state.accounts.set_sheet(device, number, Some(sheet));
+                write(state, undo, key, Some(value));
+            }
+            for number in state.accounts.outdated(device) {
+                let undo = state.accounts.set_sheet(device, number, None);
+                write(state, undo, sheet_key(device, number), None);
             }
         })
     }
@@ -216,7 +241,7 @@ impl Accounts {
         })
     }
 
-    /// Removes a device, its session, preferences, floor, habit and tally, what it was not told, its registrations (their endpoints
+    /// Removes a device, its session, preferences, floor, habit, tally and history, what it was not told, its registrations (their endpoints
     /// become tombstones) and their waiting messages, and its place in groups, all in one batch. `None`: no such device.
     ///
     /// # Errors
@@ -235,6 +260,10 @@ impl Accounts {
             if state.accounts.habit(id).is_some() {
                 let undo = state.accounts.set_habit(id, None);
                 write(state, undo, device_key(Space::Habit, id), None);
+            }
+            for number in state.accounts.history(id).into_keys() {
+                let undo = state.accounts.set_sheet(id, number, None);
+                write(state, undo, sheet_key(id, number), None);
             }
             if state.accounts.tally(id).is_some() {
                 let undo = state.accounts.set_tally(id, None);

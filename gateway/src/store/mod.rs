@@ -98,6 +98,8 @@ enum Space {
     Address = b'j',
     /// + device id (8 bytes): a [`crate::model::Device`].
     Device = b'd',
+    /// + device id (8 bytes), number (4 bytes): a [`crate::model::history::Sheet`].
+    History = b'e',
     /// + device id (8 bytes): the lowest urgency that the device wants, a [`crate::model::Urgency`].
     Floor = b'f',
     /// + group id (8 bytes): a [`crate::model::Group`] (from format 2 on).
@@ -168,6 +170,13 @@ fn message_key(number: u64) -> sled::IVec {
 
 fn device_key(space: Space, device: DeviceId) -> sled::IVec {
     key(space, &device.0.to_be_bytes())
+}
+
+fn sheet_key(device: DeviceId, number: u32) -> sled::IVec {
+    let mut rest = [0; 12];
+    rest[..8].copy_from_slice(&device.0.to_be_bytes());
+    rest[8..].copy_from_slice(&number.to_be_bytes());
+    key(Space::History, &rest)
 }
 
 fn endpoint_key(space: Space, endpoint: &EndpointToken) -> sled::IVec {

@@ -169,10 +169,11 @@ impl Found {
     /// Takes in one key of the database.
     fn see(&mut self, key: &[u8], value: &[u8]) {
         let space = key.first().and_then(|first| {
-            [Space::Address, Space::Device, Space::Floor, Space::Group, Space::Habit, Space::Message]
+            [Space::Address, Space::Device, Space::Floor, Space::Group, Space::Habit, Space::History]
                 .into_iter()
-                .chain([Space::Meta, Space::Preferences, Space::Quarantine, Space::Registration])
-                .chain([Space::Session, Space::Shares, Space::Tally, Space::Tombstone, Space::Untold])
+                .chain([Space::Message, Space::Meta, Space::Preferences, Space::Quarantine])
+                .chain([Space::Registration, Space::Session, Space::Shares, Space::Tally])
+                .chain([Space::Tombstone, Space::Untold])
                 .find(|space| *space as u8 == *first)
         });
         let what = match space {
@@ -181,6 +182,7 @@ impl Found {
             Some(Space::Floor) => "the floor of a device",
             Some(Space::Group) => "a group",
             Some(Space::Habit) => "what was learnt of a device",
+            Some(Space::History) => "what happened to a device",
             Some(Space::Message) => "a push message",
             Some(Space::Preferences) => "a device's preferences",
             Some(Space::Registration) => "a registration",

@@ -8,10 +8,12 @@ use std::{
 use super::{
     FORMAT, Lookup, Meta, Space, device_key, endpoint_key,
     record::{self, Tombstone},
+    sheet_key,
 };
 use crate::model::{
     Address, AppToken, Device, DeviceId, EndpointToken, Group, Habit, Preferences, Registration,
     RegistrationId, Session, Tally, Untold, Urgency,
+    history::{self, Sheet, Sheets},
 };
 
 /// All accounts.
@@ -23,6 +25,7 @@ pub(super) struct Registers {
     floors: BTreeMap<DeviceId, Urgency>,
     pub(super) groups: BTreeMap<DeviceId, Arc<Group>>,
     habits: BTreeMap<DeviceId, Habit>,
+    histories: BTreeMap<DeviceId, Sheets>,
     names: HashMap<(DeviceId, AppToken), RegistrationId>,
     preferences: BTreeMap<DeviceId, Preferences>,
     pub(super) registrations: BTreeMap<RegistrationId, Arc<Registration>>,
@@ -50,6 +53,7 @@ pub(super) enum AccountUndo {
     Preferences(DeviceId, Option<Preferences>),
     Registration(RegistrationId, Option<Arc<Registration>>),
     Session(DeviceId, Option<Session>),
+    Sheet(DeviceId, u32, Option<Sheet>),
     Tally(DeviceId, Option<Box<Tally>>),
     Untold(DeviceId, Option<Untold>),
 }
@@ -92,6 +96,18 @@ impl Registers {
 
     pub(super) fn habit(&self, device: DeviceId) -> Option<&Habit> {
         self.habits.get(&device)
+    }
+
+    pub(super) fn history(&self, device: DeviceId) -> Sheets {
+        self.histories.get(&device).cloned().unwrap_or_default()
+    }
+
+    /// The sheets of a device that are too old, or too many.
+    pub(super) fn outdated(&self, device: DeviceId) -> Vec<u32> {
+        let Some(sheets) = self.histories.get(&device) else { return Vec::new() };
+        let mut kept = sheets.clone();
+        history::prune(&mut kept);
+        sheets.keys().filter(|number| !kept.contains_key(number)).copied().collect()
     }
 
     pub(super) fn preferences(&self, device: DeviceId) -> Option<&Preferences> {
@@ -171,6 +187,15 @@ impl Registers {
         AccountUndo::Session(device, set(&mut self.sessions, device, session))
     }
 
+    pub(super) fn set_sheet(&mut self, device: DeviceId, number: u32, sheet: Option<Sheet>) -> AccountUndo {
+        let sheets = self.histories.entry(device).or_default();
+        let old = set(sheets, number, sheet);
+        if sheets.is_empty() {
+            self.histories.remove(&device);
+        }
+        AccountUndo::Sheet(device, number, old)
+    }
+
     pub(super) fn set_tally(&mut self, device: DeviceId, tally: Option<Tally>) -> AccountUndo {
         AccountUndo::Tally(device, set(&mut self.tallies, device, tally).map(Box::new))
     }
@@ -191,6 +216,7 @@ impl Registers {
             AccountUndo::Preferences(id, old) => drop(self.set_preferences(id, old)),
             AccountUndo::Registration(id, old) => drop(self.set_registration(id, old)),
             AccountUndo::Session(device, old) => drop(self.set_session(device, old)),
+            AccountUndo::Sheet(device, number, old) => drop(self.set_sheet(device, number, old)),
             AccountUndo::Tally(device, old) => drop(self.set_tally(device, old.map(|old| *old))),
             AccountUndo::Untold(device, old) => drop(self.set_untold(device, old)),
         }
@@ -232,6 +258,10 @@ impl Registers {
             }
             return None;
         }
+        if space == Space::History as u8 {
+            let (device, number) = sheet_of(rest)?;
+            return self.histories.get(&device)?.get(&number).map(|sheet| record::encode(key, sheet));
+        }
         let token = EndpointToken(rest.try_into().ok()?);
         match self.endpoints.get(&token)? {
             Endpoint::Gone(tombstone) if space == Space::Tombstone as u8 => {
@@ -269,6 +299,12 @@ impl Registers {
                 drop(self.set_group(device()?, Some(Arc::new(record::decode(key, value)?))));
             }
             Space::Habit => drop(self.set_habit(device()?, Some(record::decode(key, value)?))),
+            Space::History => {
+                let (device, number) = sheet_of(rest).ok_or(record::Flaw::Body)?;
+                let found: Sheet = record::decode(key, value)?;
+                debug_assert_eq!(key, &*sheet_key(device, number));
+                drop(self.set_sheet(device, number, Some(found)));
+            }
             Space::Preferences => {
                 drop(self.set_preferences(device()?, Some(record::decode(key, value)?)));
             }
@@ -283,6 +319,13 @@ impl Registers {
         }
         Ok(())
     }
+}
+
+/// Whose sheet a key names, and which.
+fn sheet_of(rest: &[u8]) -> Option<(DeviceId, u32)> {
+    let (device, number) = rest.split_at_checked(8)?;
+    let device = DeviceId(u64::from_be_bytes(device.try_into().ok()?));
+    Some((device, u32::from_be_bytes(number.try_into().ok()?)))
 }
 
 fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {

@@ -163,7 +163,7 @@ impl Driver {
     /// What a transport has learnt, and what that says of the device's network.
     fn report(&mut self, report: &Report) {
         self.planner.on_report(report);
-        self.meter.on_report(self.at(self.clock.moment()).day, report);
+        self.meter.on_report(self.at(self.clock.moment()), report);
         if let Some(keep_alive) = self.keeper.on_report(report) {
             self.planner.keep_alive(report.device, keep_alive);
             self.tell(report.device, keep_alive);
@@ -171,7 +171,8 @@ impl Driver {
     }
 
     fn at(&self, now: Moment) -> At {
-        At { day: now.trusted.then(|| self.clock.day(now.wall)), instant: now.instant }
+        let wall = now.trusted.then_some(now.wall);
+        At { day: wall.map(|wall| self.clock.day(wall)), instant: now.instant, wall }
     }
 
     /// Tells a device how it is treated: the room that it speaks to does it.

@@ -107,6 +107,7 @@ fn origin_for(config: &Config, request: &Request) -> Result<Origin, CliError> {
         Request::DeviceRotate { .. } => of_devices().or_else(|| of_public("a device's own URL names it")),
         Request::RegistrationAdd { .. } | Request::RegistrationList => of_public("endpoints name it"),
         Request::Backup
+        | Request::DeviceHistory { .. }
         | Request::DeviceList
         | Request::DeviceRemove { .. }
         | Request::DeviceSet { .. }

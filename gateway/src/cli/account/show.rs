@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use serde::Serialize;
 
-use crate::console::{DeviceRow, DeviceShown, GroupRow, Pairing, RegistrationRow};
+use crate::{
+    console::{DeviceRow, DeviceShown, GroupRow, HappenedRow, Pairing, RegistrationRow},
+    simulate::trace,
+};
 
 /// Black on white, whatever the terminal's own colours are: a scanner wants dark modules on light.
 const BLACK_ON_WHITE: &str = "\u{1b}[38;5;16;48;5;231m";
@@ -65,6 +68,16 @@ pub(super) fn devices(rows: &[DeviceRow], out: &mut dyn Write) -> io::Result<()>
         [id, row.transport.clone(), day(row.created), registrations, row.name.clone()]
     };
     table(["DEVICE", "TRANSPORT", "PAIRED", "REGISTRATIONS", "NAME"], rows.iter().map(cells), out)
+}
+
+/// A trace for `simulate`: times and urgencies only.
+pub(super) fn history(rows: &[HappenedRow], out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", trace::HEADER)?;
+    for HappenedRow { at_ms, kind, urgency } in rows {
+        let (seconds, tenth) = (at_ms / 1000, at_ms % 1000 / 100);
+        writeln!(out, "{seconds}.{tenth},{kind},{},,", urgency.as_deref().unwrap_or_default())?;
+    }
+    Ok(())
 }
 
 pub(super) fn groups(rows: &[GroupRow], out: &mut dyn Write) -> io::Result<()> {

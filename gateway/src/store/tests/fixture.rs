@@ -1,7 +1,7 @@
 //! Databases of earlier formats, as they were written then: whatever comes later opens them and keeps everything.
 
 use super::*;
-use crate::model::{Habit, Learnt, NetworkName, Preferences, QuietChoice, Tally};
+use crate::model::{Habit, Learnt, NetworkName, Preferences, QuietChoice, Tally, history::Sheets};
 
 /// A database of format 1, closed in order: the name of each file, its length, and its bytes without
 /// the zeros at its end.
@@ -43,7 +43,7 @@ fn filled() -> World {
         world.accounts.put_registration(registration(2, 2)),
         world.accounts.put_registration(registration(1, 3)),
         world.accounts.put_habit(DeviceId(1), habit()),
-        world.accounts.put_tally(DeviceId(1), tally()),
+        world.accounts.put_tally(DeviceId(1), tally(), Sheets::new()),
         world.accounts.put_preferences(DeviceId(1), preferences()),
         world.accounts.put_session(DeviceId(1), Some(session())),
     ] {

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{Address, Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Tally, Topic, Untold},
+    model::{
+        Address, Habit, Learnt, NetworkName, Preferences, Profile, QuietChoice, Tally, Topic, Untold,
+        history::{History, Noted, Sheets},
+    },
     store::record::{Flaw, MessageHead, Reserve, Tombstone, decode, decode_with, encode, encode_with},
 };
 
@@ -35,6 +38,10 @@ fn version_1_is_frozen() {
     let mut habit = Habit::default();
     let learnt = Learnt { ask_s: 427, borne_s: 427, failed_s: Some(450), settled: true, strikes: 1 };
     habit.learn(NetworkName::of([192, 0, 2, 1].into()), learnt);
+    let mut history = History::after(Sheets::new());
+    history.note(17_934_912_000, Noted::Push(Urgency::High));
+    history.note(17_934_912_450, Noted::Contact);
+    let sheet = history.take().remove(&0).expect("the first");
     let mut tally = Tally::default();
     tally.missed = 1;
     tally.today(Some(20_000)).push = 300;
@@ -66,6 +73,7 @@ fn version_1_is_frozen() {
         ),
         ("floor", encode(b"f", &Urgency::High), "017b0e093303"),
         ("habit", encode(b"h", &habit), "01e30d71c3010c3139322e302e322e302f3234ab03ab0301c2030101"),
+        ("sheet", encode(b"e", &sheet), "0193b47df5809484e842000204a038"),
         ("preferences", encode(b"p", &preferences), "01d4a7fb4401020100a80aa403"),
         ("session", encode(b"s", &session), "0192605a76010675702f312f2301"),
         (

@@ -1,7 +1,10 @@
 //! The life of messages and accounts in a store whose disk works.
 
 use super::*;
-use crate::model::{Bound, Bounds};
+use crate::model::{
+    Bound, Bounds, Tally,
+    history::{History, Noted, Sheets},
+};
 
 #[test]
 fn what_was_committed_is_there_after_a_restart() {
@@ -173,10 +176,15 @@ fn a_device_ends_with_everything_that_is_its() {
     let session = Session { filters: vec![("up/1/#".into(), 1)] };
     world.wait(world.accounts.put_session(DeviceId(1), Some(session.clone()))).expect("written");
     world.wait(world.accounts.put_floor(DeviceId(1), Urgency::High)).expect("written");
+    let mut history = History::after(Sheets::new());
+    (0..1_000).for_each(|second| history.note(second * 10, Noted::Contact));
+    let sheets = history.take();
+    world.wait(world.accounts.put_tally(DeviceId(1), Tally::default(), sheets.clone())).expect("written");
     let id = world.stored(push("x"));
     world.accepted();
     let mut world = world.reopen();
     assert_eq!(world.accounts.session(DeviceId(1)), Some(session));
+    assert_eq!((world.accounts.history(DeviceId(1)), sheets.len()), (sheets, 7));
     assert_eq!(world.accounts.floor(DeviceId(1)), Some(Urgency::High));
     let commit = world.accounts.remove_device(DeviceId(1)).expect("accepted").expect("known");
     bounded(&world.runtime, commit).expect("written");
@@ -185,9 +193,31 @@ fn a_device_ends_with_everything_that_is_its() {
     assert_eq!(world.ids(), [0; 0]);
     assert_eq!(world.accounts.session(DeviceId(1)), None);
     world.wait(world.accounts.put_floor(DeviceId(1), Urgency::High)).expect("nothing to write");
+    let late = world.accounts.put_tally(DeviceId(1), Tally::default(), history.take());
+    world.wait(late).expect("nothing to write");
+    let left = |key: &[u8], _: &[u8]| assert_ne!(key[0], Space::History as u8);
+    world.core().disk.scan(left).expect("readable");
+    assert_eq!(world.accounts.history(DeviceId(1)), Sheets::new());
     assert_eq!(world.accounts.floor(DeviceId(1)), None);
     assert!(world.accounts.devices().is_empty() && world.accounts.registrations(None).is_empty());
     assert!(matches!(world.accounts.lookup(&EndpointToken([1; 20])), Lookup::Gone));
+}
+
+#[test]
+fn a_history_is_written_in_one_batch_and_its_oldest_sheets_end_with_it() {
+    let world = World::new();
+    let mut history = History::after(Sheets::new());
+    for round in 0..10_u64 {
+        (0..1_000).for_each(|step| history.note(round * 100_000 + step * 100, Noted::Push(Urgency::Low)));
+        let commits = world.commits();
+        let mut tally = Tally::default();
+        tally.missed = u32::try_from(round).expect("small");
+        world.wait(world.accounts.put_tally(DeviceId(1), tally, history.take())).expect("written");
+        assert_eq!(world.commits(), commits + 1);
+    }
+    let kept = world.accounts.history(DeviceId(1));
+    assert_eq!(kept.len(), 32);
+    assert_eq!(world.reopen().accounts.history(DeviceId(1)), kept);
 }
 
 #[test]
