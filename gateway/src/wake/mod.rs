@@ -25,6 +25,8 @@
 //! [`cap`] who has woken the device how often · [`line`] one device · [`planner`] all of them.
 
 mod cap;
+#[cfg(test)]
+mod cap_tests;
 mod class;
 mod driver;
 mod gate;
