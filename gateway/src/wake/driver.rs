@@ -141,6 +141,10 @@ impl Driver {
                     break;
                 }
             }
+            // What the owner wanted before a message came holds for that message.
+            while let Ok(device) = self.changed.try_recv() {
+                self.heed(device);
+            }
         }
     }
 
