@@ -24,6 +24,7 @@
 // A harness reports what went wrong by panicking with a sentence: that is its product.
 #![allow(clippy::missing_panics_doc)]
 
+mod bare;
 mod binary;
 mod disk;
 mod foreign;
@@ -37,6 +38,7 @@ mod wait;
 mod webpush;
 mod xmpp;
 
+pub use bare::BarePhone;
 pub use binary::{target_dir, workspace};
 pub use disk::{Fault, Loss, Mounted, Random};
 pub use foreign::{Foreign, Output, run, run_with_input};

@@ -29,6 +29,7 @@ mod ntfy_access;
 mod ntfy_hostile;
 mod offline;
 mod open_broker;
+mod packets;
 mod pages;
 mod process;
 mod registration;

@@ -197,7 +197,17 @@ async fn refusals_name_the_token_and_the_reason() {
 #[test]
 fn what_cannot_be_understood_is_refused_and_nothing_else_is_harmed() {
     let long = format!(r#"{{"token":"{}"}}"#, "x".repeat(101));
-    for json in ["", "{", "[]", "null", r#"{"token":7}"#, r#"{"token":""}"#, &long, "\u{0}\u{1}"] {
+    for json in [
+        "",
+        "{",
+        "[]",
+        "null",
+        r#"{"token":7}"#,
+        r#"{"token":""}"#,
+        &long,
+        r#"{"urgency":"urgent"}"#,
+        "\u{0}\u{1}",
+    ] {
         let mut world = World::subscribed(4);
         world.receive(&register(4, 0x32, 5, json));
         assert_eq!(world.published().topic, inbox("refused"), "{json}");
