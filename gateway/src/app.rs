@@ -101,7 +101,11 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     if let Err(error) = system::start_log(&config.log) {
         return Err(io::Error::other(error).into());
     }
-    let clock = Arc::new(SystemClock::default());
+    let speed = clock_speed();
+    if speed > 1 {
+        tracing::warn!(speed, "the clock runs faster than it should, for a test");
+    }
+    let clock = Arc::new(SystemClock::at_speed(speed));
     let runtime_dir = console::runtime_dir();
     let scratch = runtime_dir.clone().unwrap_or_else(std::env::temp_dir);
     let Store { accounts, archive, backlog, closer, intake, ledger, newest } =
@@ -356,6 +360,12 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         Ok(outcome) => Ok(outcome?),
         Err(panic) => Err(io::Error::other(format!("the MQTT room ended: {panic}")).into()),
     }
+}
+
+/// How many times as fast as it should the clock is to run. Only builds with debug assertions ask.
+fn clock_speed() -> u32 {
+    let asked = cfg!(debug_assertions).then(|| std::env::var("UNIFIEDPUSH_GATEWAY_CLOCK_SPEED"));
+    asked.and_then(|asked| asked.ok()?.parse().ok()).unwrap_or(1)
 }
 
 /// Tells the owner's network where the gateway is. A network that cannot be told is no reason not to run.

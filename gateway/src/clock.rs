@@ -33,6 +33,12 @@ pub trait Clock: fmt::Debug + Send + Sync {
     /// Now.
     fn moment(&self) -> Moment;
 
+    /// How long a timer has to run for so much of this clock's time to pass. What waits for a peer, and not for
+    /// a time, does not ask: no clock makes a socket faster.
+    fn real(&self, pause: Duration) -> Duration {
+        pause
+    }
+
     /// The second of the local day, for quiet hours: by `TZ`, else by `/etc/localtime`, else UTC.
     fn second_of_day(&self, wall: UnixTime) -> u32 {
         let instant = i64::try_from(wall.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
@@ -56,32 +62,53 @@ pub type SharedClock = Arc<dyn Clock>;
 
 /// The clocks of this machine.
 #[derive(Debug)]
-pub struct SystemClock(Mutex<Trust>);
+pub struct SystemClock {
+    speed: u32,
+    start: Instant,
+    trust: Mutex<Trust>,
+}
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self(Mutex::new(Trust::new()))
+        Self::at_speed(1)
     }
 }
 
 impl SystemClock {
+    /// Clocks that from now on run so many times as fast as they should: for tests that cannot wait a day.
+    #[must_use]
+    pub fn at_speed(speed: u32) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+        let start = Instant::now();
+        Self { speed: speed.max(1), start, trust: Mutex::new(Trust::new()) }
+    }
+
     /// Tells it the newest time on disk: every wall time before it is wrong, and one that is far beyond
     /// it is doubtful.
     pub fn raise_floor(&self, newest: UnixTime) {
-        let mut trust = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.read().0;
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner).raise_floor(newest, now);
+    }
+
+    /// What the clocks show, and what they have gained.
+    fn read(&self) -> (Instant, UnixTime) {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
-        trust.raise_floor(newest, Instant::now());
+        let (instant, system) = (Instant::now(), SystemTime::now());
+        let gained = instant.saturating_duration_since(self.start).saturating_mul(self.speed - 1);
+        (instant + gained, unix_time(system + gained))
     }
 }
 
 impl Clock for SystemClock {
     fn moment(&self) -> Moment {
-        #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
-        let (instant, system) = (Instant::now(), SystemTime::now());
-        let wall = unix_time(system);
-        let mut trust = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (instant, wall) = self.read();
+        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = trust.judge(instant, wall, || synchronized(Path::new(SYNCHRONIZED)));
         Moment { instant, trusted, wall }
+    }
+
+    fn real(&self, pause: Duration) -> Duration {
+        pause / self.speed
     }
 }
 

@@ -125,3 +125,15 @@ fn the_sign_is_a_file_that_was_touched() {
     std::fs::File::options().write(true).open(&sign).expect("opened").set_modified(at).expect("touched");
     assert_eq!(synchronized(&sign), Some(UnixTime(T)));
 }
+
+#[test]
+fn a_fast_clock_gains_in_both_its_times_and_says_how_long_a_timer_has_to_run() {
+    let clock = SystemClock::at_speed(1000);
+    let before = clock.moment();
+    std::thread::park_timeout(Duration::from_millis(5));
+    let after = clock.moment();
+    let (passed, shown) = (after.instant - before.instant, after.wall.0 - before.wall.0);
+    assert!(passed >= Duration::from_secs(1) && shown.abs_diff(millis(passed)) < 500, "{passed:?} {shown}");
+    assert_eq!(clock.real(Duration::from_secs(60)), Duration::from_millis(60));
+    assert_eq!(SystemClock::default().real(Duration::from_secs(60)), Duration::from_secs(60));
+}

@@ -122,6 +122,7 @@ impl Driver {
             self.planner.on_local_time(now.instant, now.trusted.then(|| self.clock.second_of_day(now.wall)));
             self.give_orders(now);
             let pause = self.planner.next_wake().map(|at| at.saturating_duration_since(now.instant));
+            let pause = pause.map(|pause| self.clock.real(pause));
             tokio::select! {
                 report = reports.recv() => match report {
                     Some(report) => self.report(&report),

@@ -12,6 +12,7 @@ mod autopush_messages;
 mod backup;
 mod cli;
 mod crash;
+mod day;
 mod delivery;
 mod doctor;
 mod documents;
