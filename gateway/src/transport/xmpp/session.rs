@@ -58,7 +58,7 @@ pub(super) enum Ask {
     End(DeviceId, RegistrationId, MessageId),
     /// The time of a registration is over.
     Expire(DeviceId, RegistrationId),
-    Register(Registering),
+    Register(Box<Registering>),
 }
 
 /// A client wants an endpoint.
@@ -78,7 +78,7 @@ pub(super) struct Registering {
 pub(super) enum Answered {
     Ended(DeviceId, MessageId, Result<(), RegisterRefusal>),
     Expired(RegistrationId, Result<(), RegisterRefusal>),
-    Registered(Registering, Result<RegisteredAs, RegisterRefusal>),
+    Registered(Box<Registering>, Result<RegisteredAs, RegisterRefusal>),
 }
 
 /// How far a stream is.

@@ -68,14 +68,14 @@ impl Session {
             expires: now.trusted.then(|| UnixTime(now.wall.0 + ANNOUNCED_MS)),
             text: from.as_str().into(),
         });
-        self.asks.push_back(Ask::Register(Registering {
+        self.asks.push_back(Ask::Register(Box::new(Registering {
             address,
             device,
             from,
             most: self.config.max_registrations_per_account,
             request: RegisterRequest { app: instance.app(), token, vapid: None },
             stanza: head,
-        }));
+        })));
     }
 
     /// The device that an account is: the same for ever, so that nothing has to be remembered of it.
@@ -104,7 +104,7 @@ impl Session {
             Answered::Expired(registration, Err(error)) => {
                 tracing::warn!(channel = %registration, %error, "a registration that nobody has renewed has not ended");
             }
-            Answered::Registered(asked, Ok(registered)) => self.registered(asked, &registered, now),
+            Answered::Registered(asked, Ok(registered)) => self.registered(*asked, &registered, now),
             Answered::Registered(asked, Err(why)) => {
                 let condition = match why {
                     RegisterRefusal::ActionRequired => Condition::ResourceConstraint,
