@@ -72,7 +72,7 @@ impl<T, S> Numbered<T, S> {
     }
 
     /// Everything, in order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.blocks.iter().flat_map(|block| &block.entries).map(|(number, value)| (*number, value))
     }
 
@@ -154,24 +154,21 @@ impl<T, S: Sum<T>> Numbered<T, S> {
         }
     }
 
-    /// Gives back the memory of what has gone from a block.
+    /// Gives back the memory of what has gone from a block: an empty one goes, and what is left of two
+    /// neighbours is one.
     fn tidy(&mut self, at: usize) {
         let left = self.blocks[at].entries.len();
         if left == 0 {
             self.blocks.remove(at);
             return;
         }
-        let room = |other: usize| self.blocks.get(other).is_some_and(|o| o.entries.len() + left <= BLOCK / 2);
-        let into = if left > BLOCK / 4 {
-            None
-        } else {
-            at.checked_sub(1).filter(|before| room(*before)).or_else(|| room(at + 1).then_some(at))
+        let is_small = |other: usize| {
+            self.blocks.get(other).is_some_and(|other| other.entries.len() + left <= BLOCK / 2)
         };
-        // What is left of two neighbours is one block.
-        if let Some(into) = into.filter(|into| into + 1 < self.blocks.len()) {
-            if let Some(mut upper) = self.blocks.remove(into + 1) {
-                self.blocks[into].entries.append(&mut upper.entries);
-            }
+        let before = at.checked_sub(1).filter(|before| is_small(*before));
+        let into = before.or_else(|| is_small(at + 1).then_some(at)).filter(|_| left <= BLOCK / 4);
+        if let Some(mut upper) = into.and_then(|into| self.blocks.remove(into + 1)) {
+            self.blocks[into.unwrap_or(at)].entries.append(&mut upper.entries);
         }
         let block = &mut self.blocks[into.unwrap_or(at)];
         if block.entries.len() <= block.entries.capacity() / 4 {
