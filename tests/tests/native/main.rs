@@ -10,6 +10,7 @@ mod autopush;
 mod autopush_hostile;
 mod autopush_messages;
 mod backup;
+mod burst;
 mod cli;
 mod crash;
 mod day;
