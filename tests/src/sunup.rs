@@ -122,9 +122,16 @@ impl Sunup {
     /// Says what the least urgent is that it wants, as the builds do that know it.
     pub async fn floor(&mut self, urgency: &str) {
         self.say(json!({"messageType": "urgency", "min": urgency})).await;
-        match self.hear().await {
-            Some(Told::Urgency { status: 200 }) => {}
-            other => panic!("expected an answer, got {other:?}"),
+        loop {
+            match within("an answer", self.socket.next()).await {
+                Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+                    Ok(Told::Urgency { status: 200 }) => return,
+                    // What the new floor lets pass may come first.
+                    _ => self.heard.push_back(text),
+                },
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("expected an answer, got {other:?}"),
+            }
         }
     }
 
