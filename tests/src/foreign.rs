@@ -114,6 +114,15 @@ impl Foreign {
         installed(test, "venv/bin/python", "pywebpush")
     }
 
+    /// The same Python, if it has slixmpp too.
+    #[must_use]
+    pub fn python_with_slixmpp(test: &str) -> Option<PathBuf> {
+        let libraries = target_dir().join("foreign/venv/lib");
+        let versions = std::fs::read_dir(libraries).into_iter().flatten().flatten();
+        let mut places = versions.map(|version| version.path().join("site-packages/slixmpp"));
+        if places.any(|place| place.is_dir()) { Self::python(test) } else { skip(test, "slixmpp") }
+    }
+
     /// A copy of a script of `tests/foreign` in `place`, where Node finds this package of npm, installed
     /// by `tests/run`, beside it.
     #[must_use]

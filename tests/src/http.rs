@@ -58,11 +58,24 @@ impl Request {
         self.try_send().await.unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 
+    /// Sends it to a server that is not the gateway: what its answers keep to is its own affair.
+    pub async fn send_elsewhere(self) -> Response {
+        let what = format!("{} {}", self.method, self.path);
+        self.exchange().await.unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+
     /// As [`Self::send`], for when the gateway may be gone.
     ///
     /// # Errors
     /// What the connection came to.
     pub async fn try_send(self) -> Result<Response, String> {
+        let method = self.method.clone();
+        let response = self.exchange().await?;
+        response.check(&method);
+        Ok(response)
+    }
+
+    async fn exchange(self) -> Result<Response, String> {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", self.method, self.path, self.address);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -76,7 +89,6 @@ impl Request {
         let answer = raw(self.address, &bytes, patience()).await?;
         let mut response = Response::parse(&answer)?;
         response.request = format!("{} {}", self.method, self.path);
-        response.check(&self.method);
         Ok(response)
     }
 }

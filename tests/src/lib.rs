@@ -26,6 +26,7 @@
 
 mod bare;
 mod binary;
+mod conversations;
 mod disk;
 mod foreign;
 mod gateway;
@@ -40,6 +41,7 @@ mod xmpp;
 
 pub use bare::BarePhone;
 pub use binary::{target_dir, workspace};
+pub use conversations::{DaemonKind, Phones, Pushed, Registered, XmppDaemon};
 pub use disk::{Fault, Loss, Mounted, Random};
 pub use foreign::{Foreign, Output, run, run_with_input};
 pub use gateway::{Builder, Device, Gateway};
@@ -48,6 +50,6 @@ pub use ntfy::{Socket, Stream};
 pub use phone::{App, Phone, Push, Version};
 pub use sunup::{Notification, Sunup};
 pub use tap::Terminal;
-pub use wait::{eventually, holds_for, patience, within};
+pub use wait::{eventually, eventually_within, holds_for, patience, within};
 pub use webpush::{Sender, Subscriber, now_s};
 pub use xmpp::{Component, XmppServer};

@@ -14,15 +14,21 @@ pub fn patience() -> Duration {
 
 /// The result of `work`, or a panic that says what did not happen in time.
 pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(patience(), work).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what}: did not happen within {:?}", patience()),
-    }
+    in_time(patience(), what, work).await
 }
 
 /// Asks again and again until `condition` gives a value; panics when [`patience`] is over.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    within(what, async {
+pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(patience(), what, condition).await
+}
+
+/// As [`eventually`], with a limit of its own for what is known to be slow.
+pub async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    in_time(limit, what, async {
         loop {
             if let Some(value) = condition().await {
                 return value;
@@ -31,6 +37,13 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
         }
     })
     .await
+}
+
+async fn in_time<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what}: did not happen within {limit:?}"),
+    }
 }
 
 /// Whether `condition` is true now and stays true for all of `window`.

@@ -14,6 +14,7 @@ mod proxies;
 mod senders;
 mod strace;
 mod wire;
+mod xmpp;
 
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
 

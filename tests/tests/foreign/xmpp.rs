@@ -1,0 +1,3 @@
+//! Real XMPP servers, and phones with Conversations on them.
+
+mod oracle;
