@@ -63,7 +63,9 @@ class Stream(slixmpp.ClientXMPP):
     async def open(self):
         self.outcome = asyncio.get_running_loop().create_future()
         self.connect("127.0.0.1", self.port)
-        return await asyncio.wait_for(self.outcome, ANSWER_S)
+        outcome = await asyncio.wait_for(self.outcome, ANSWER_S)
+        self.plugin["xep_0077"].create_account = False
+        return outcome
 
 
 class Account:
