@@ -194,6 +194,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         let _ = changes_in.send(device);
     })));
 
+    let rate = admission::Rate { burst: config.limits.burst, per_second: config.limits.per_second };
     let (stop, stopped) = watch::channel(false);
     let (stop_devices, devices_stopped) = watch::channel(false);
     let (reports_in, reports) = mpsc::channel(REPORTS);
@@ -227,10 +228,16 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
 
     #[cfg(feature = "xmpp")]
     if let Some(settings) = &config.xmpp {
-        let (directory, clock, limits) =
-            (Arc::clone(&registry) as _, Arc::clone(&clock), xmpp::Limits::default());
-        let (settings, secret, reports) = (settings.clone(), settings.secret()?, reports_in.clone());
-        let room = XmppRoom::open(settings, secret, &xmpp_key, directory, reports, clock, limits);
+        let (intake, clock, telemetry) = (intake.clone(), Arc::clone(&clock), Arc::clone(&telemetry));
+        let post = ingress::Counter::new(intake, rate, Arc::clone(&clock), telemetry);
+        let house = xmpp::House {
+            clock,
+            directory: Arc::clone(&registry) as _,
+            post: Arc::new(post),
+            reports: reports_in.clone(),
+        };
+        let (settings, secret) = (settings.clone(), settings.secret()?);
+        let room = XmppRoom::open(settings, secret, &xmpp_key, house, xmpp::Limits::default());
         transports.push(Arc::clone(&room) as _);
         guests.spawn(room.run(devices_stopped.clone()));
     }
@@ -268,7 +275,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
             MissingTtl::OneDay => admission::MissingTtl::OneDay,
             MissingTtl::Refuse => admission::MissingTtl::Refuse,
         },
-        rate: admission::Rate { burst: config.limits.burst, per_second: config.limits.per_second },
+        rate,
         reception: ingress::Reception {
             hosted,
             ntfy,

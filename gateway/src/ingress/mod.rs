@@ -18,6 +18,7 @@ mod limits;
 mod matrix;
 mod named;
 mod ntfy;
+mod post;
 mod queue;
 mod reception;
 mod route;
@@ -30,7 +31,7 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, sync::watch};
 
 use self::{desk::Desk, front::Front, matrix::Recent, queue::Queue, reception::Side};
-pub use self::{limits::Limits, reception::Reception};
+pub use self::{limits::Limits, post::Counter, reception::Reception};
 use crate::{
     admission::{Admission, Meter, MissingTtl, Policy, Rate},
     clock::SharedClock,

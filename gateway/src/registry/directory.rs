@@ -52,6 +52,10 @@ impl Directory for Registry {
         self.settle_news(device, told);
     }
 
+    fn registration(&self, registration: RegistrationId) -> Option<Registration> {
+        self.accounts.registration(registration).map(|registration| (*registration).clone())
+    }
+
     fn registrations(&self, device: DeviceId) -> Vec<Registration> {
         let all = self.accounts.registrations(Some(device));
         all.iter().map(|registration| (**registration).clone()).collect()

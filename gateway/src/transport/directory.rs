@@ -52,6 +52,11 @@ pub trait Directory: Send + Sync {
     /// The device has been told. Does not wait for the disk: what is lost is told again.
     fn told(&self, _device: DeviceId, _told: &[About]) {}
 
+    /// A registration that has not ended.
+    fn registration(&self, _registration: RegistrationId) -> Option<Registration> {
+        None
+    }
+
     /// The device's registrations, oldest first.
     fn registrations(&self, _device: DeviceId) -> Vec<Registration> {
         Vec::new()

@@ -13,6 +13,7 @@ pub mod fake;
 mod history;
 pub mod mqtt;
 pub mod ntfy;
+mod post;
 pub mod web;
 #[cfg(feature = "xmpp")]
 pub mod xmpp;
@@ -28,6 +29,7 @@ pub use directory::{
 };
 
 pub use history::History;
+pub use post::{Later, Post, Posted};
 
 use crate::model::{
     AppToken, DeviceId, DeviceState, MessageId, MessageToken, NetworkName, Profile, PushMessage,

@@ -160,3 +160,39 @@ async fn a_secret_that_cannot_be_read_is_a_mistake_in_the_settings() {
         assert!(said.contains("transport.xmpp.secret_file: ") && said.contains("push.home.test"), "{said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_notifies_wakes_the_app_that_its_user_has_bound() {
+    let (_server, gateway, mut component) = start().await;
+    let endpoint = component.register(PHONE, "app").await;
+    let form = component
+        .ask(&format!(
+            "<iq type='set' id='c' from='bob@home.test/desk' to='push.home.test'><command xmlns='http://jabber.org/protocol/commands' node='register-push-unifiedpush'><x xmlns='jabber:x:data' type='submit'><field var='endpoint'><value>{endpoint}</value></field></x></command></iq>"
+        ))
+        .await;
+    let field = |name: &str| {
+        let (_, rest) = form.split_once(&format!("<field var='{name}'><value>")).expect("a field");
+        rest.split_once('<').expect("an end").0.to_owned()
+    };
+    let notify = format!(
+        "<iq type='set' id='n' from='home.test' to='push.home.test'><pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{}'><item><notification xmlns='urn:xmpp:push:0'><x xmlns='jabber:x:data' type='submit'><field var='last-message-body'><value>New Message!</value></field></x></notification></item></publish><publish-options><x xmlns='jabber:x:data' type='submit'><field var='secret'><value>{}</value></field></x></publish-options></pubsub></iq>",
+        field("node"),
+        field("secret")
+    );
+    component.say(&notify).await;
+    // The push may leave before it is on disk, and so before the server is told.
+    let mut heard = [component.hear().await.expect("a stanza"), component.hear().await.expect("a stanza")];
+    heard.sort_by_key(|stanza| stanza.contains("<push "));
+    let [answer, push] = heard;
+    assert_eq!(answer, "<iq type='result' id='n' from='push.home.test' to='home.test'/>");
+    assert!(push.contains(">eyJ4bXBwIjoicHVzaCJ9</push>"), "{push}");
+    component.answer(&push, "result", "").await;
+    eventually("it leaves", async || (waiting(&gateway).await == 0).then_some(())).await;
+    // The same once more within seconds is the same event: nothing comes but the answer.
+    let answer = component.ask(&notify).await;
+    assert!(answer.starts_with("<iq type='result' id='n' "), "{answer}");
+    component.fence().await;
+    assert_eq!(gateway.cli(["registration", "remove", &endpoint]).await.code, Some(0));
+    let answer = component.ask(&notify.replace("New", "Another")).await;
+    assert!(answer.contains("<item-not-found "), "{answer}");
+}

@@ -105,7 +105,7 @@ impl Stream {
     }
 
     fn now(&self) -> Instant {
-        self.room.clock.moment().instant
+        self.room.house.clock.moment().instant
     }
 
     fn complain(&mut self, end: &End, wait: Duration) {
@@ -133,11 +133,11 @@ impl Stream {
                 _ = self.stop.wait_for(|stop| *stop) => return false,
                 () = &mut pause => return true,
                 Some(answered) = self.asking.next() => {
-                    self.session.answered(answered, self.room.clock.moment());
+                    self.session.answered(answered, self.room.house.clock.moment());
                 }
                 mail = self.mailbox.recv() => {
                     let Some(mail) = mail else { return false };
-                    self.session.mail(&*self.room.directory, mail, self.room.clock.moment());
+                    self.session.mail(&*self.room.house.directory, mail, self.room.house.clock.moment());
                 }
             }
             self.report().await;
@@ -180,12 +180,11 @@ impl Stream {
             outbox.push(out, self.now());
             while self.asking.len() < ASKS_MAX {
                 let Some(ask) = self.session.next_ask() else { break };
-                self.asking.push(perform(Arc::clone(&self.room.directory), ask));
+                self.asking.push(perform(Arc::clone(&self.room), ask));
             }
             let due = [self.session.deadline(), outbox.stuck.map(|since| since + self.room.limits.write)];
             let due = due.into_iter().flatten().min().unwrap_or_else(|| self.now());
             let step = tokio::select! {
-                biased;
                 _ = self.stop.wait_for(|stop| *stop) => Step::Stopped,
                 Some(answered) = self.asking.next() => Step::Answered(answered),
                 heard = incoming.read(&mut chunk), if outbox.bytes.len() < OUTBOX_MAX => Step::Heard(heard),
@@ -193,7 +192,7 @@ impl Stream {
                 mail = self.mailbox.recv(), if outbox.bytes.len() < OUTBOX_FULL => Step::Mail(mail),
                 () = sleep_until(due.into()) => Step::Time,
             };
-            let now = self.room.clock.moment();
+            let now = self.room.house.clock.moment();
             match step {
                 Step::Stopped | Step::Mail(None) => return None,
                 Step::Answered(answered) => self.session.answered(answered, now),
@@ -219,23 +218,23 @@ impl Stream {
                 Step::Heard(Err(error)) | Step::Wrote(Err(error)) => {
                     return Some(End::Broken(format!("the connection has broken: {error}")));
                 }
-                Step::Mail(Some(mail)) => self.session.mail(&*self.room.directory, mail, now),
+                Step::Mail(Some(mail)) => self.session.mail(&*self.room.house.directory, mail, now),
                 Step::Time => {
                     if outbox.stuck.is_some_and(|since| now.instant >= since + self.room.limits.write) {
                         return Some(End::Broken("the server takes nothing any more".to_owned()));
                     }
-                    self.session.on_time(&*self.room.directory, now);
+                    self.session.on_time(&*self.room.house.directory, now);
                 }
             }
         }
     }
 
     fn hear(&mut self, reader: &mut Reader, mut bytes: &[u8]) -> Result<(), End> {
-        let now = self.room.clock.moment();
+        let now = self.room.house.clock.moment();
         self.session.stir(now.instant);
         loop {
             match reader.read(&mut bytes) {
-                Ok(Some(heard)) => self.session.hear(&*self.room.directory, heard, now),
+                Ok(Some(heard)) => self.session.hear(&*self.room.house.directory, heard, now),
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(End::Broken(format!("the server sends what is not XML: {error}"))),
             }
@@ -305,17 +304,22 @@ fn remedy(why: &str, component: &str) -> String {
     }
 }
 
-fn perform(directory: Arc<dyn Directory>, ask: Ask) -> Asking {
+fn perform(room: Arc<XmppRoom>, ask: Ask) -> Asking {
     Box::pin(async move {
+        let directory = &*room.house.directory;
         match ask {
             Ask::End(device, registration, message) => {
-                Answered::Ended(device, message, unregister(&*directory, device, registration).await)
+                Answered::Ended(device, message, unregister(directory, device, registration).await)
             }
             Ask::Expire(device, registration) => {
-                Answered::Expired(registration, unregister(&*directory, device, registration).await)
+                Answered::Expired(registration, unregister(directory, device, registration).await)
+            }
+            Ask::Post(posting) => {
+                let taken = room.house.post.post(posting.posted.clone()).await.is_ok();
+                Answered::Posted(posting, taken)
             }
             Ask::Register(asked) => {
-                let registered = register(&*directory, &asked).await;
+                let registered = register(directory, &asked).await;
                 Answered::Registered(asked, registered)
             }
         }

@@ -32,18 +32,28 @@ use self::{
     seat::{Mail, Seats},
     session::Session,
 };
-use super::{Consignment, Directory, Event, Notice, Report, Transport, Turned};
+use super::{Consignment, Directory, Event, Notice, Post, Report, Transport, Turned};
 use crate::{clock::SharedClock, config::XmppConfig, model::DeviceId};
 
 /// The room's name.
 const NAME: &str = "xmpp";
 
+/// What the room needs of the house.
+pub struct House {
+    /// The time.
+    pub clock: SharedClock,
+    /// Who is who.
+    pub directory: Arc<dyn Directory>,
+    /// Takes in what servers notify of.
+    pub post: Arc<dyn Post>,
+    /// Takes what the room has learnt.
+    pub reports: mpsc::Sender<Report>,
+}
+
 /// The room.
 pub struct XmppRoom {
-    clock: SharedClock,
-    directory: Arc<dyn Directory>,
+    house: House,
     limits: Limits,
-    reports: mpsc::Sender<Report>,
     seats: Arc<Seats>,
     /// Taken by whoever runs the room.
     session: Mutex<Option<(Session, mpsc::UnboundedReceiver<Mail>)>>,
@@ -63,23 +73,14 @@ impl XmppRoom {
         config: XmppConfig,
         secret: String,
         key: &[u8; 32],
-        directory: Arc<dyn Directory>,
-        reports: mpsc::Sender<Report>,
-        clock: SharedClock,
+        house: House,
         limits: Limits,
     ) -> Arc<Self> {
         let (mail, mailbox) = mpsc::unbounded_channel();
         let seats = Arc::new(Seats::new(mail));
-        let now = clock.moment().instant;
+        let now = house.clock.moment().instant;
         let session = Session::new(config, secret, key, Arc::clone(&seats), limits, now);
-        Arc::new(Self {
-            clock,
-            directory,
-            limits,
-            reports,
-            seats,
-            session: Mutex::new(Some((session, mailbox))),
-        })
+        Arc::new(Self { house, limits, seats, session: Mutex::new(Some((session, mailbox))) })
     }
 
     /// Is the component until `shutdown` becomes true.
@@ -90,9 +91,9 @@ impl XmppRoom {
     }
 
     async fn report(&self, device: DeviceId, event: Event) {
-        let report = Report { at: self.clock.moment().instant, device, event };
+        let report = Report { at: self.house.clock.moment().instant, device, event };
         // Nobody listens any more when the process is about to end.
-        let _ = self.reports.send(report).await;
+        let _ = self.house.reports.send(report).await;
     }
 }
 

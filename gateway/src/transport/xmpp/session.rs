@@ -5,6 +5,7 @@
 
 mod answers;
 mod delivery;
+mod sink;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     config::XmppConfig,
     model::{Address, DeviceId, MessageId, Moment, RegistrationId, UnixTime},
-    transport::{Directory, Event, Parting, RegisterRefusal, RegisterRequest, RegisteredAs},
+    transport::{Directory, Event, Parting, Posted, RegisterRefusal, RegisterRequest, RegisteredAs},
 };
 
 /// What is to be done now.
@@ -58,6 +59,8 @@ pub(super) enum Ask {
     End(DeviceId, RegistrationId, MessageId),
     /// The time of a registration is over.
     Expire(DeviceId, RegistrationId),
+    /// A server notifies.
+    Post(Box<Posting>),
     Register(Box<Registering>),
 }
 
@@ -73,11 +76,22 @@ pub(super) struct Registering {
     pub(super) stanza: Element,
 }
 
+/// A notification of a server.
+#[derive(Debug)]
+pub(super) struct Posting {
+    passed: sink::Passed,
+    pub(super) posted: Posted,
+    /// The head of the request, for the answer.
+    stanza: Element,
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Answered {
     Ended(DeviceId, MessageId, Result<(), RegisterRefusal>),
     Expired(RegistrationId, Result<(), RegisterRefusal>),
+    /// Whether it was taken in.
+    Posted(Box<Posting>, bool),
     Registered(Box<Registering>, Result<RegisteredAs, RegisterRefusal>),
 }
 
@@ -106,6 +120,8 @@ pub(super) struct Session {
     key: hmac::Key,
     limits: Limits,
     out: Out,
+    /// Notifications that were passed on of late.
+    passed: VecDeque<sink::Passed>,
     phones: Phones,
     /// Pings without an answer, and when the next one is to be given up.
     pinged: Option<(u8, Instant)>,
@@ -137,6 +153,7 @@ impl Session {
             key: hmac::Key::new(hmac::HMAC_SHA256, key),
             limits,
             out: Out::default(),
+            passed: VecDeque::new(),
             phones: Phones::default(),
             pinged: None,
             seats,

@@ -26,7 +26,9 @@ pub(super) enum Condition {
     BadRequest,
     Forbidden,
     InternalServerError,
+    ItemNotFound,
     NotAcceptable,
+    NotAllowed,
     ResourceConstraint,
     ServiceUnavailable,
 }
@@ -38,7 +40,9 @@ impl Condition {
             Self::BadRequest => ("modify", "bad-request"),
             Self::Forbidden => ("auth", "forbidden"),
             Self::InternalServerError => ("wait", "internal-server-error"),
+            Self::ItemNotFound => ("cancel", "item-not-found"),
             Self::NotAcceptable => ("modify", "not-acceptable"),
+            Self::NotAllowed => ("cancel", "not-allowed"),
             Self::ResourceConstraint => ("wait", "resource-constraint"),
             Self::ServiceUnavailable => ("cancel", "service-unavailable"),
         }
@@ -107,6 +111,16 @@ pub(super) fn request(kind: &str, id: &str, from: &str, to: &str, payload: Eleme
 
 fn iq(kind: &str, id: &str, from: &str, to: &str) -> Element {
     Element::new("iq", ns::COMPONENT).with("type", kind).with("id", id).with("from", from).with("to", to)
+}
+
+/// What is needed of a request to answer it later.
+pub(super) fn head(stanza: &Element) -> Element {
+    ["id", "from", "to"].into_iter().fold(Element::new("iq", ns::COMPONENT), |head, name| {
+        match stanza.attribute(name) {
+            Some(value) => head.with(name, value),
+            None => head,
+        }
+    })
 }
 
 /// The answer to a request; `None` where it cannot be answered, because nobody or no request is named.

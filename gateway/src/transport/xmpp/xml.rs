@@ -8,10 +8,14 @@ use super::config::{DEPTH_MAX, STANZA_MAX, TOKEN_MAX};
 
 /// Namespaces.
 pub(super) mod ns {
+    pub(in crate::transport::xmpp) const COMMANDS: &str = "http://jabber.org/protocol/commands";
     pub(in crate::transport::xmpp) const COMPONENT: &str = "jabber:component:accept";
+    pub(in crate::transport::xmpp) const DATA: &str = "jabber:x:data";
     pub(in crate::transport::xmpp) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
     pub(in crate::transport::xmpp) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
     pub(in crate::transport::xmpp) const PING: &str = "urn:xmpp:ping";
+    pub(in crate::transport::xmpp) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+    pub(in crate::transport::xmpp) const PUSH: &str = "urn:xmpp:push:0";
     pub(in crate::transport::xmpp) const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
     pub(in crate::transport::xmpp) const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
     pub(in crate::transport::xmpp) const STREAMS: &str = "http://etherx.jabber.org/streams";

@@ -2,7 +2,7 @@
 
 use ring::hmac;
 
-use super::{Answered, Ask, Registering, Session};
+use super::{Answered, Ask, Registering, Session, sink::BIND};
 use crate::{
     model::{Address, AppToken, DeviceId, Moment, UnixTime},
     transport::{
@@ -28,10 +28,13 @@ impl Session {
         }
         match (stanza.attribute("type").unwrap_or_default(), asked.name(), asked.ns()) {
             ("set", "register", ns::UNIFIED_PUSH) => self.register(directory, stanza, asked, now),
+            ("set", "command", ns::COMMANDS) => self.command(directory, stanza, asked),
+            ("set", "pubsub", ns::PUBSUB) => self.publish(directory, stanza, asked, now),
             ("get", "ping", ns::PING) => self.say(wire::result(stanza, None)),
             ("get", "query", ns::DISCO_INFO) => self.say(wire::result(stanza, Some(info(asked)))),
             ("get", "query", ns::DISCO_ITEMS) => {
-                self.say(wire::result(stanza, Some(Element::new("query", ns::DISCO_ITEMS))));
+                let items = items(asked, &self.config.component);
+                self.say(wire::result(stanza, Some(items)));
             }
             _ => self.refuse(stanza, Condition::ServiceUnavailable),
         }
@@ -40,11 +43,7 @@ impl Session {
     fn register(&mut self, directory: &dyn Directory, stanza: &Element, asked: &Element, now: Moment) {
         // The server says who it is; whoever has no account there is nobody's client.
         let from = stanza.attribute("from").and_then(Jid::read);
-        let is_allowed = |from: &Jid| {
-            let domain = from.domain().to_lowercase();
-            from.local().is_some() && self.config.allowed_domains.contains(&domain)
-        };
-        let Some(from) = from.filter(is_allowed) else {
+        let Some(from) = from.filter(|from| self.is_allowed(from)) else {
             tracing::debug!(from = stanza.attribute("from"), "not of a domain that may register");
             return self.refuse(stanza, Condition::Forbidden);
         };
@@ -57,13 +56,6 @@ impl Session {
             return self.refuse(stanza, Condition::ResourceConstraint);
         }
         let device = self.device(&from);
-        let head =
-            ["type", "id", "from", "to"].into_iter().fold(Element::new("iq", ns::COMPONENT), |head, name| {
-                match stanza.attribute(name) {
-                    Some(value) => head.with(name, value),
-                    None => head,
-                }
-            });
         let address = known_address(directory, device, &token, &from, now).unwrap_or_else(|| Address {
             expires: now.trusted.then(|| UnixTime(now.wall.0 + ANNOUNCED_MS)),
             text: from.as_str().into(),
@@ -74,16 +66,22 @@ impl Session {
             from,
             most: self.config.max_registrations_per_account,
             request: RegisterRequest { app: instance.app(), token, vapid: None },
-            stanza: head,
+            stanza: wire::head(stanza),
         })));
     }
 
-    /// The device that an account is: the same for ever, so that nothing has to be remembered of it.
+    /// Whether it is an account that may register.
+    pub(super) fn is_allowed(&self, from: &Jid) -> bool {
+        from.local().is_some() && self.is_of_allowed_domain(from)
+    }
+
+    pub(super) fn is_of_allowed_domain(&self, from: &Jid) -> bool {
+        self.config.allowed_domains.contains(&from.domain().to_lowercase())
+    }
+
+    /// The device that an account is.
     pub(super) fn device(&self, client: &Jid) -> DeviceId {
-        let tag = hmac::sign(&self.key, client.bare().as_bytes());
-        let mut id = [0; 8];
-        id.copy_from_slice(&tag.as_ref()[..8]);
-        DeviceId(u64::from_be_bytes(id))
+        device(&self.key, client)
     }
 
     /// The house has answered.
@@ -104,6 +102,7 @@ impl Session {
             Answered::Expired(registration, Err(error)) => {
                 tracing::warn!(channel = %registration, %error, "a registration that nobody has renewed has not ended");
             }
+            Answered::Posted(posting, taken) => self.posted(*posting, taken),
             Answered::Registered(asked, Ok(registered)) => self.registered(*asked, &registered, now),
             Answered::Registered(asked, Err(why)) => {
                 let condition = match why {
@@ -125,6 +124,14 @@ impl Session {
             self.arrive(device, from, true);
         }
     }
+}
+
+/// The device that an account is: the same for ever, so that nothing has to be remembered of it.
+pub(super) fn device(key: &hmac::Key, client: &Jid) -> DeviceId {
+    let tag = hmac::sign(key, client.bare().as_bytes());
+    let mut id = [0; 8];
+    id.copy_from_slice(&tag.as_ref()[..8]);
+    DeviceId(u64::from_be_bytes(id))
 }
 
 /// The address of a registration that was renewed a moment ago by the same client.
@@ -151,7 +158,22 @@ fn info(asked: &Element) -> Element {
         .with("category", "component")
         .with("type", "generic")
         .with("name", "UnifiedPush gateway");
-    let features = [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::UNIFIED_PUSH];
+    // What servers look for before they notify (XEP-0357 §4).
+    let push = Element::new("identity", ns::DISCO_INFO).with("category", "pubsub").with("type", "push");
+    let features = [ns::COMMANDS, ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::PUSH, ns::UNIFIED_PUSH];
     let features = features.map(|feature| Element::new("feature", ns::DISCO_INFO).with("var", feature));
-    features.into_iter().fold(info.holding(identity), Element::holding)
+    features.into_iter().fold(info.holding(identity).holding(push), Element::holding)
+}
+
+/// What there is below it (XEP-0030): nothing, and one command.
+fn items(asked: &Element, component: &str) -> Element {
+    let items = Element::new("query", ns::DISCO_ITEMS);
+    if asked.attribute("node") != Some(ns::COMMANDS) {
+        return items;
+    }
+    let item = Element::new("item", ns::DISCO_ITEMS)
+        .with("jid", component)
+        .with("node", BIND)
+        .with("name", "Notify a UnifiedPush endpoint");
+    items.with("node", ns::COMMANDS).holding(item)
 }

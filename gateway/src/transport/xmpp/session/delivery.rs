@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Ask, Session, random_id};
+use super::{Ask, Session, answers, random_id};
 use crate::{
     model::{DeviceId, MessageId, Moment, NetworkName},
     transport::{
@@ -30,6 +30,8 @@ impl Session {
             }
             Mail::Expelled(device) => {
                 self.flights.forget(device);
+                let key = &self.key;
+                self.clients.retain(|client| answers::device(key, client) != device);
                 self.seats.leave(device);
                 if self.phones.remove(device) {
                     self.report(device, Event::Left(Parting::Ended));

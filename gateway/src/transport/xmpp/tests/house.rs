@@ -21,9 +21,9 @@ use crate::{
         UnixTime,
     },
     transport::{
-        Directory, EnrolRefusal, Enrolment, Event, Future, Invitation, Login, RegisterRefusal,
-        RegisterRequest, RegisteredAs, Report,
-        xmpp::{Limits, XmppRoom, wire},
+        Directory, EnrolRefusal, Enrolment, Event, Future, Invitation, Later, Login, Post, Posted,
+        RegisterRefusal, RegisterRequest, RegisteredAs, Report,
+        xmpp::{self, Limits, XmppRoom, wire},
     },
 };
 
@@ -61,6 +61,16 @@ impl Directory for TestDirectory {
     fn app_token(&self, registration: RegistrationId) -> Option<AppToken> {
         let known = self.known();
         known.iter().find(|(known, _)| known.id == registration).map(|(known, _)| known.token.clone())
+    }
+
+    fn holder(&self, endpoint: &EndpointToken) -> Option<Registration> {
+        let known = self.known();
+        known.iter().find(|(known, _)| known.endpoint == *endpoint).map(|(known, _)| known.clone())
+    }
+
+    fn registration(&self, registration: RegistrationId) -> Option<Registration> {
+        let known = self.known();
+        known.iter().find(|(known, _)| known.id == registration).map(|(known, _)| known.clone())
     }
 
     fn registrations(&self, device: DeviceId) -> Vec<Registration> {
@@ -123,7 +133,7 @@ impl Directory for TestDirectory {
                 },
             };
             known.push((registration.clone(), address));
-            let endpoint = format!("https://push.example.org/p/{}", registration.id);
+            let endpoint = format!("https://push.example.org/p/{}", registration.endpoint);
             Ok(RegisteredAs { endpoint, registration })
         })
     }
@@ -144,10 +154,42 @@ impl Directory for TestDirectory {
     }
 }
 
+/// Takes in everything, or nothing.
+#[derive(Debug, Default)]
+pub(super) struct TestPost(Mutex<(Vec<Posted>, bool)>);
+
+impl TestPost {
+    fn state(&self) -> MutexGuard<'_, (Vec<Posted>, bool)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fail(&self, fails: bool) {
+        self.state().1 = fails;
+    }
+
+    pub(super) fn posted(&self) -> Vec<Posted> {
+        self.state().0.clone()
+    }
+}
+
+impl Post for TestPost {
+    fn post(&self, posted: Posted) -> Future<'_, Result<(), Later>> {
+        Box::pin(async move {
+            let mut state = self.state();
+            if state.1 {
+                return Err(Later);
+            }
+            state.0.push(posted);
+            Ok(())
+        })
+    }
+}
+
 /// A running room, and the listener of its server.
 pub(super) struct House {
     pub(super) directory: Arc<TestDirectory>,
     pub(super) listener: TcpListener,
+    pub(super) post: Arc<TestPost>,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) room: Arc<XmppRoom>,
     pub(super) running: tokio::task::JoinHandle<()>,
@@ -186,11 +228,17 @@ impl House {
         let directory = Arc::<TestDirectory>::default();
         let (sender, reports) = mpsc::channel(10_000);
         let secret = SECRET.to_owned();
-        let house = Arc::<TestDirectory>::clone(&directory);
-        let room = XmppRoom::open(config, secret, &[3; 32], house, sender, clock, limits);
+        let post = Arc::<TestPost>::default();
+        let house = xmpp::House {
+            clock,
+            directory: Arc::<TestDirectory>::clone(&directory),
+            post: Arc::<TestPost>::clone(&post),
+            reports: sender,
+        };
+        let room = XmppRoom::open(config, secret, &[3; 32], house, limits);
         let (shutdown, stop) = watch::channel(false);
         let running = tokio::spawn(Arc::clone(&room).run(stop));
-        Self { directory, listener, reports, room, running, shutdown }
+        Self { directory, listener, post, reports, room, running, shutdown }
     }
 
     /// The room's next connection, after its handshake.

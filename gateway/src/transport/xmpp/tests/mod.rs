@@ -4,4 +4,5 @@ mod door;
 mod hostile;
 mod house;
 mod protocol;
+mod sink;
 mod stream;

@@ -271,6 +271,9 @@ async fn whoever_has_not_registered_is_nobodys_phone() {
     house.room.tell(crate::transport::Notice::Expelled(device));
     let next = super::house::soon(house.reports.recv()).await.expect("a report");
     assert_eq!(next.event, Event::Left(Parting::Ended), "and of the others nothing was reported");
+    peer.say(&format!("<presence from='{ALICE}' to='push.home.test'/>")).await;
+    assert!(peer.is_alive().await);
+    assert!(house.reports.try_recv().is_err(), "nor of who was removed");
 }
 
 #[tokio::test]
