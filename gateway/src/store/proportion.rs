@@ -14,8 +14,9 @@ use super::{
 const SHARE: u64 = 4;
 /// … and so many bytes more at the start …
 const AT_START: u64 = 2 << 20;
-/// … or while it is open: sled turns over five segments of 512 KB however little lives.
-const RUNNING: u64 = 3 << 20;
+/// … or while it is open: sled turns over five segments of 512 KB however little lives, and a
+/// rewrite costs more than one, which must be little beside what came and went since the last.
+const RUNNING: u64 = 8 << 20;
 
 /// The most that is written anew while the store is open, in bytes: the next batch waits for it, which must be
 /// seconds on a slow card. Where more lives, it is left to the next start.
