@@ -150,7 +150,7 @@ fn settle(session: &mut Session, now: Instant) {
     while let Some(ask) = session.ask() {
         let answered = match ask {
             Ask::Register(request) => Answered::Registered(Ok(registered(DEVICE, request))),
-            Ask::Save(_) | Ask::Unregister(_) => Answered::Done(Ok(())),
+            Ask::Floor(_) | Ask::Save(_) | Ask::Unregister(_) => Answered::Done(Ok(())),
         };
         session.answered(&House, answered, now);
     }
