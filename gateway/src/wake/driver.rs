@@ -153,7 +153,8 @@ impl Driver {
     fn heed(&mut self, device: DeviceId) {
         match (self.chosen)(device) {
             Some(chosen) => {
-                self.planner.configure(device, self.policy.settings(&chosen));
+                let now = self.clock.moment().instant;
+                self.planner.configure(now, device, self.policy.settings(&chosen));
                 if let Some(keep_alive) = self.planner.silence(device) {
                     self.tell(device, keep_alive);
                 }

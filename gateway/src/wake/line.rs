@@ -104,7 +104,13 @@ impl Line {
         self.insert(pending.id, Waiting::new(now, pending));
     }
 
-    pub(super) fn configure(&mut self, settings: Settings) {
+    /// What waits was held back by what was chosen before, until now.
+    pub(super) fn configure(&mut self, now: Instant, settings: Settings) {
+        self.free_since = self.free_since.max(Some(now));
+        self.treat(settings);
+    }
+
+    fn treat(&mut self, settings: Settings) {
         self.settings = settings;
         for urgency in URGENCIES {
             self.class(urgency).rebudget(settings.budgets.of(urgency));
@@ -134,7 +140,7 @@ impl Line {
 
     /// The device is unpaired: what it said and what was learnt of it ends with it.
     pub(super) fn forget(&mut self, default: Settings) {
-        self.configure(default);
+        self.treat(default);
         (self.keep_alive, self.state) = (None, DeviceState::default());
     }
 

@@ -58,9 +58,9 @@ impl Planner {
     }
 
     /// How a device is treated from now on, what waits for it already included.
-    pub fn configure(&mut self, device: DeviceId, settings: Settings) {
+    pub fn configure(&mut self, now: Instant, device: DeviceId, settings: Settings) {
         self.settings.insert(device, settings);
-        self.on_line(device, |line| line.configure(settings));
+        self.on_line(device, |line| line.configure(now, settings));
     }
 
     /// A device is unpaired: nothing that was known of it is kept.

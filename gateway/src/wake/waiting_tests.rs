@@ -296,11 +296,13 @@ fn a_hot_endpoint_costs_its_phone_at_most_12_wakes_an_hour() {
 fn a_device_is_treated_differently_from_one_second_to_the_next() {
     let mut world = phone(Profile::Saver);
     world.push_at(100, 1, Low).expect_nothing().next_is(100 + 30 * MINUTE);
-    world.planner.configure(PHONE, Settings::of_profile(Profile::Balanced));
+    world.planner.configure(world.now, PHONE, Settings::of_profile(Profile::Balanced));
     world.expect_nothing().next_is(100 + 15 * MINUTE);
     world.at(200);
-    world.planner.configure(PHONE, Settings::of_profile(Profile::Instant));
+    world.planner.configure(world.now, PHONE, Settings::of_profile(Profile::Instant));
     world.expect_wake(&[1]);
+    // It left as soon as its owner wanted it to.
+    assert_eq!(world.planner.take_missed(PHONE), 0);
     world.push_at(300, 2, VeryLow).expect_wake(&[2]);
     world.planner.forget(PHONE);
     world.push_at(400, 3, VeryLow).expect_nothing();
