@@ -133,9 +133,6 @@ class Phones:
         self.account(account).identity = identity
         return {}
 
-    async def nothing(self):
-        return {}
-
     async def connect(self, account, domain, resource):
         """A new session: binds this resource. What the account has registered stays known to it."""
         phone = self.account(account)
@@ -160,11 +157,6 @@ class Phones:
             raise ValueError(f"not <registered/>: {answer}")
         return {"endpoint": registered.get("endpoint"), "expiration": registered.get("expiration")}
 
-    async def forget(self, account):
-        """The apps are removed from the phone; nobody is told."""
-        self.accounts[account].apps.clear()
-        return {}
-
     async def answer(self, account, how):
         """How pushes are answered from now on: "result", "silence" or an error's condition."""
         self.accounts[account].how = how
@@ -173,9 +165,9 @@ class Phones:
     async def ask(self, account, to, kind, payload):
         return await self.accounts[account].ask(to, kind, ElementTree.fromstring(payload))
 
-    async def presence(self, account, to, kind="available"):
+    async def presence(self, account, to):
         """Directed presence, which Conversations sends to its push server once it has registrations."""
-        self.accounts[account].stream.send_presence(pto=to, ptype=kind)
+        self.accounts[account].stream.send_presence(pto=to)
         return {}
 
     async def message(self, account, to, body):

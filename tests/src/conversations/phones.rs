@@ -142,11 +142,6 @@ impl Phones {
         self.order(json!({"do": "presence", "account": account, "to": to})).await;
     }
 
-    /// Removes all apps from the phone; only the next push will tell.
-    pub async fn forget_apps(&mut self, account: &str) {
-        self.order(json!({"do": "forget", "account": account})).await;
-    }
-
     /// Sends a chat message.
     pub async fn message(&mut self, account: &str, to: &str, body: &str) {
         self.order(json!({"do": "message", "account": account, "to": to, "body": body})).await;
@@ -180,13 +175,6 @@ impl Phones {
             }
         })
         .await
-    }
-
-    /// Pushes that have come and were not asked for yet, as far as the phones have said so.
-    pub async fn pushes_so_far(&mut self) -> Vec<Pushed> {
-        // Its answer comes behind what was printed before.
-        self.order(json!({"do": "nothing"})).await;
-        self.pushes.drain(..).collect()
     }
 
     async fn order(&mut self, order: Value) -> Value {

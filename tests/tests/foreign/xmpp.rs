@@ -1,10 +1,11 @@
 //! Real XMPP servers, phones with Conversations on them, and Prosody's own push service as the oracle.
 
 mod flood;
+mod notifications;
 mod oracle;
 mod scenarios;
 
-use harness::{DaemonKind, Gateway, Phones, Registered, Response, XmppDaemon, eventually, within};
+use harness::{DaemonKind, Gateway, Phones, Pushed, Registered, Response, XmppDaemon, eventually, within};
 
 /// The app that everybody has.
 const APP: &str = "com.keylesspalace.tusky";
@@ -57,7 +58,7 @@ impl Lab {
     }
 
     /// The next push to any phone; it must be this one.
-    async fn expect(&mut self, body: impl AsRef<[u8]>) -> harness::Pushed {
+    async fn expect(&mut self, body: impl AsRef<[u8]>) -> Pushed {
         let push = self.phones.push().await;
         let text = String::from_utf8_lossy(body.as_ref());
         assert!(push.payload == body.as_ref(), "expected {text:?}, got {push:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::{DaemonKind, Gateway, XmppDaemon, eventually, holds_for, now_s, run};
 
-use super::Lab;
+use super::{Lab, notifications};
 
 /// All of them; the last ones end the gateway and the server.
 pub(super) async fn all(mut lab: Lab) {
@@ -18,6 +18,7 @@ pub(super) async fn all(mut lab: Lab) {
     what_a_phone_cannot_take_now_is_kept(&mut lab).await;
     who_lives_elsewhere_is_refused(&mut lab).await;
     a_wrong_secret_is_said_and_harms_nobody(&mut lab).await;
+    notifications::a_server_notifies_by_way_of_an_endpoint(&mut lab).await;
     the_gateway_comes_back(&mut lab).await;
     the_server_comes_back(&mut lab).await;
 }
