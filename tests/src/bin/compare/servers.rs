@@ -259,7 +259,7 @@ pub(crate) fn text(object: &Value, key: &str) -> Result<String> {
 }
 
 /// ntfy with its defaults, a cache file, and limits that let the load pass: by default it takes 60 pushes at
-/// once and then one each five seconds from one address, and 30 subscriptions.
+/// once and then one each five seconds from one address, and 30 subscriptions to 100 new topics.
 fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
     let address = free_port()?;
     let config = dir.join("server.yml");
@@ -273,6 +273,7 @@ fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
              visitor-request-limit-replenish: \"1ms\"\n\
              visitor-request-limit-exempt-hosts: \"127.0.0.1\"\n\
              visitor-subscription-limit: 100000\n\
+             visitor-topic-creation-limit-burst: 0\n\
              visitor-message-daily-limit: 1000000000\n",
             dir.join("cache.db").display()
         ),

@@ -113,8 +113,11 @@ fn open(address: SocketAddr, number: usize, login: Option<&Login>) -> Result<Tcp
     let mut buffer = [0; 1024];
     while !heard.ends_with(b"}\n\r\n") {
         match stream.read(&mut buffer)? {
-            0 => return Err(format!("no stream: {}", String::from_utf8_lossy(&heard)).into()),
+            0 => return Err("the stream ended before its first line".into()),
             read => heard.extend(&buffer[..read]),
+        }
+        if !heard.starts_with(b"HTTP/1.1 200 ") {
+            return Err(format!("no stream: {}", String::from_utf8_lossy(&heard)).into());
         }
     }
     Ok(stream)
