@@ -290,7 +290,7 @@ fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
         paths: topics.iter().map(|topic| format!("/{topic}?up=1")).collect(),
         spare_paths: Vec::new(),
         publish_topic: None,
-        subscription: Subscription::JsonStream { address, topics: topics.join(",") },
+        subscription: Subscription::JsonStream { address, topics: topics.join(","), login: None },
         version: version_line(Command::new(binary).arg("--help"), "ntfy "),
         commands: None,
         running,

@@ -8,14 +8,12 @@
 //! servers alike: posted to the same path of both, and read from the same stream of both.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{SocketAddr, TcpStream},
     path::Path,
     thread,
     time::Duration,
 };
-
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::{
     Result,
@@ -27,7 +25,7 @@ use crate::{
     proc,
     rows::{self, Row},
     servers::Server,
-    subscriber::{Subscriber, Subscription},
+    subscriber::{Subscriber, Subscription, open_stream},
 };
 
 /// How many.
@@ -98,17 +96,8 @@ fn memory(side: Side, args: &Args, work: &Path, found: &mut Found) -> Result<(Se
 
 /// Opens a stream, and waits for its first line.
 fn open(address: SocketAddr, number: usize, login: Option<&Login>) -> Result<TcpStream> {
-    let authorization = login.map(|Login { user, secret }| {
-        let basic = BASE64_STANDARD.encode(format!("{user}:{secret}"));
-        format!("Authorization: Basic {basic}\r\n")
-    });
-    let mut stream = TcpStream::connect(address)?;
+    let mut stream = open_stream(address, &format!("/up{number:012}/json?since=none"), login)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET /up{number:012}/json?since=none HTTP/1.1\r\nHost: {address}\r\n{}\r\n",
-        authorization.unwrap_or_default()
-    )?;
     let mut heard = Vec::new();
     let mut buffer = [0; 1024];
     while !heard.ends_with(b"}\n\r\n") {
@@ -126,9 +115,10 @@ fn open(address: SocketAddr, number: usize, login: Option<&Login>) -> Result<Tcp
 /// Times pushes, with the crowds there.
 fn latencies(args: &Args, lanes: &mut [((Server, Crowd), Times, &mut Found)]) -> Result<()> {
     let mut ends = Vec::new();
-    for ((Server { address, .. }, _), ..) in &*lanes {
-        let subscription = Subscription::JsonStream { address: *address, topics: TIMED.to_owned() };
-        let publisher = Publisher::http(*address, &format!("/{TIMED}?up=1"))?;
+    for ((server, _), ..) in &*lanes {
+        let (address, topics) = (server.address, TIMED.to_owned());
+        let subscription = Subscription::JsonStream { address, topics, login: server.pair_ntfy()? };
+        let publisher = Publisher::http(address, &format!("/{TIMED}?up=1"))?;
         ends.push((publisher, Subscriber::start(&subscription)?));
     }
     for turn in 0..args.turns() as usize {

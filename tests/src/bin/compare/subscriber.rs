@@ -42,7 +42,21 @@ pub(crate) enum Subscription {
         address: SocketAddr,
         /// Topics, joined by commas.
         topics: String,
+        /// As whom.
+        login: Option<Login>,
     },
+}
+
+/// Asks for one of ntfy's streams.
+pub(crate) fn open_stream(address: SocketAddr, path: &str, login: Option<&Login>) -> Result<TcpStream> {
+    let authorization = login.map(|Login { user, secret }| {
+        let basic = BASE64_STANDARD.encode(format!("{user}:{secret}"));
+        format!("Authorization: Basic {basic}\r\n")
+    });
+    let mut stream = TcpStream::connect(address)?;
+    let authorization = authorization.unwrap_or_default();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{authorization}\r\n")?;
+    Ok(stream)
 }
 
 /// A push that arrived.
@@ -67,12 +81,8 @@ impl Subscriber {
                 stream.write_all(&mqtt::subscribe(filter)?)?;
                 (stream, true)
             }
-            Subscription::JsonStream { address, topics } => {
-                let mut stream = TcpStream::connect(address)?;
-                stream.write_all(
-                    format!("GET /{topics}/json HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes(),
-                )?;
-                (stream, false)
+            Subscription::JsonStream { address, topics, login } => {
+                (open_stream(*address, &format!("/{topics}/json"), login.as_ref())?, false)
             }
         };
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
