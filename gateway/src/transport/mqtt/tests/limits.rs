@@ -151,19 +151,25 @@ async fn malformed_packets_end_their_own_connection_only() {
     bystander.ping().await;
 }
 
-/// Hands pushes over for as long as it takes until the device has left.
+/// Hands pushes over, fifty a second, for as long as it takes until the device has left.
 async fn pushed_until_it_leaves(house: &mut House) {
     let pushing = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
         let mut id = 0;
         loop {
-            id += 1;
-            let items = vec![battery::item(DEVICE, id, b"x")];
-            // Full is no matter: what counts is that pushes flow.
-            let _ = house.room.hand_over(Consignment { device: DEVICE, items });
-            let next = timeout(Duration::from_millis(20), house.reports.recv()).await;
-            if let Ok(Some(report)) = next {
-                if matches!(report.event, Event::Left(_)) {
-                    return;
+            // Reports first, all that there are: a push has more than one, and none may hide the end.
+            tokio::select! {
+                biased;
+                report = house.reports.recv() => {
+                    if matches!(report.expect("the room is there").event, Event::Left(_)) {
+                        return;
+                    }
+                }
+                _ = ticks.tick() => {
+                    id += 1;
+                    let items = vec![battery::item(DEVICE, id, b"x")];
+                    // Full is no matter: what counts is that pushes flow.
+                    let _ = house.room.hand_over(Consignment { device: DEVICE, items });
                 }
             }
         }
