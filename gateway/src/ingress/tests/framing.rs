@@ -104,8 +104,7 @@ async fn a_large_body_is_refused_before_it_is_read_and_the_answer_arrives() {
 
 #[tokio::test]
 async fn a_body_that_nobody_wants_is_skipped_or_ends_the_connection() {
-    let limits = Limits { body: Duration::from_millis(50), ..Limits::default() };
-    let gateway = Gateway::with(limits, None).await;
+    let gateway = Gateway::start().await;
     let mut client = gateway.connect().await;
     let head = |framing: &str| format!("POST /p/{NOBODYS} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n");
     for (framing, body) in [
@@ -118,6 +117,8 @@ async fn a_body_that_nobody_wants_is_skipped_or_ends_the_connection() {
         let reply = client.reply().await;
         assert_eq!((reply.status, reply.header("connection")), (404, None), "{framing}");
     }
+    let limits = Limits { body: Duration::from_millis(50), ..Limits::default() };
+    let gateway = Gateway::with(limits, None).await;
     for (framing, beginning) in [
         ("Content-Length: 5631", String::new()),
         ("Content-Length: 5", "slow".to_owned()),
