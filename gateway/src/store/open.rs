@@ -270,10 +270,12 @@ impl Found {
         deletions.dedup();
     }
 
-    /// A message of a registration that is not there can go nowhere; it may still be of use to somebody
-    /// who repairs the registration.
+    /// A message of a registration that is not there can go nowhere. Mostly the registration has been removed,
+    /// and there was no time to delete all that waited for it: that is done now. Where a registration cannot be
+    /// read, the message may still be of use to somebody who repairs that.
     fn set_orphans_aside(&mut self, disk: &Disk) -> io::Result<()> {
         let Self { odd, restored, state, .. } = self;
+        let repairable = odd.keys().any(|key| key.first() == Some(&(Space::Registration as u8)));
         let mut orphans = Vec::new();
         restored.retain(|pending| {
             let known = state.accounts.registration(pending.registration).is_some();
@@ -282,8 +284,15 @@ impl Found {
             }
             known
         });
+        if !repairable && !orphans.is_empty() {
+            tracing::info!(messages = orphans.len(), "deleting what waited for removed registrations");
+        }
         for number in orphans {
             state.unwait(number);
+            if !repairable {
+                state.deletions.push(number);
+                continue;
+            }
             let key = super::message_key(number);
             if let Some(value) = disk.read(&key)? {
                 odd.insert(key.to_vec(), (value.to_vec(), "a push message without registration", None));

@@ -151,6 +151,26 @@ fn what_cannot_be_read_is_set_aside() {
 }
 
 #[test]
+fn what_waited_for_a_removed_registration_is_deleted() {
+    let world = World::new();
+    let numbers = [world.stored(push("one")), world.stored(push("two"))];
+    let (dir, clock) = world.close();
+    // As after a power cut amid the removal of a device for which thousands wait: they go in several batches.
+    raw(dir.path(), |db| {
+        let key = endpoint_key(Space::Registration, &EndpointToken([1; 20]));
+        assert!(db.remove(key).expect("written").is_some());
+    });
+    let (dir, _) = World::open(dir, clock).close();
+    raw(dir.path(), |db| {
+        for number in numbers {
+            let key_of = message_key(number.0);
+            assert_eq!(db.get(key_of).expect("readable"), None);
+            assert_eq!(db.get(key(Space::Quarantine, &key_of)).expect("readable"), None);
+        }
+    });
+}
+
+#[test]
 fn lost_numbers_are_jumped_over() {
     let world = World::new();
     let before = world.stored(push("x"));
