@@ -8,7 +8,7 @@ use crate::{
     model::{DeviceId, MessageId, Phase},
     store::Ledger,
     telemetry::Telemetry,
-    transport::{Event, Report},
+    transport::{Event, Report, Turned},
     wake::Expired,
 };
 
@@ -41,8 +41,12 @@ pub async fn run(
                         tracing::debug!(device = %report.device, %network, window, "joined");
                     }
                     Event::Left(parting) => tracing::debug!(device = %report.device, ?parting, "left"),
+                    Event::Turned(ids, Turned::TooLarge) => {
+                        let messages = ids.len();
+                        tracing::warn!(device = %report.device, messages, "larger than the device takes; waiting");
+                    }
                     Event::Turned(ids, why) => {
-                        tracing::warn!(device = %report.device, messages = ids.len(), ?why, "turned back");
+                        tracing::debug!(device = %report.device, messages = ids.len(), ?why, "turned back");
                     }
                     Event::Pulse(_) | Event::State(_) | Event::Stirred => {}
                 }

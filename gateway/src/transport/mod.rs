@@ -90,9 +90,12 @@ pub enum Turned {
     Absent,
     /// The device has as much in flight as it may; more when something is acknowledged.
     Full,
-    /// Not on this connection: the device said that it cannot take packets of this size (MQTT 5.0 Maximum
-    /// Packet Size), or has left it unacknowledged for so long that others are not to wait behind it
-    /// (Autopush). It may still acknowledge it.
+    /// Not before the device joins again: nobody who is there takes it (ntfy: no subscriber of the topic; XMPP:
+    /// no client that is able to), or it has been left unacknowledged for so long that others are not to wait
+    /// behind it (Autopush). It may still be acknowledged.
+    Parked,
+    /// Not on this connection, because the device said that it cannot take packets of this size (MQTT 5.0 Maximum
+    /// Packet Size). For the rest as [`Turned::Parked`].
     TooLarge,
 }
 

@@ -247,7 +247,7 @@ impl Line {
     /// A message came back from the transport.
     pub(super) fn turn_back(&mut self, now: Instant, id: MessageId, why: Turned) {
         if let Some(flown) = self.land(id) {
-            if why == Turned::TooLarge && !flown.withdrawn && !flown.volatile {
+            if matches!(why, Turned::Parked | Turned::TooLarge) && !flown.withdrawn && !flown.volatile {
                 self.parked.insert(id, flown);
             } else {
                 self.wait_again(id, flown);
@@ -256,7 +256,7 @@ impl Line {
         match why {
             Turned::Absent => self.window = None,
             Turned::Full => self.paused_until = Some(now + PAUSE),
-            Turned::TooLarge => {}
+            Turned::Parked | Turned::TooLarge => {}
         }
     }
 

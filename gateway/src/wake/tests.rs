@@ -221,7 +221,7 @@ fn what_is_too_large_waits_for_the_next_session_and_holds_up_nobody() {
 #[test]
 fn what_is_given_up_for_this_session_may_still_be_acknowledged() {
     let mut world = World::new();
-    let given_up = || Event::Turned(vec![MessageId(1), MessageId(2)], Turned::TooLarge);
+    let given_up = || Event::Turned(vec![MessageId(1), MessageId(2)], Turned::Parked);
     world.at(0).joins().push(1).push(2).expect_wake(&[1, 2]);
     world.at(10).report(given_up()).expect_nothing();
     world.acks(&[2]).at(20).report(Event::Left(Parting::Closed)).joins().expect_wake(&[1]);

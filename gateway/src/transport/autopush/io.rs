@@ -171,9 +171,9 @@ impl Connection {
             for state in out.states {
                 room.report(device, Event::State(state)).await;
             }
-            for (ids, why) in [(out.parked, Turned::TooLarge), (out.absent, Turned::TooLarge)] {
+            for ids in [out.parked, out.absent] {
                 if !ids.is_empty() {
-                    room.report(device, Event::Turned(ids, why)).await;
+                    room.report(device, Event::Turned(ids, Turned::Parked)).await;
                 }
             }
         }

@@ -190,7 +190,7 @@ impl Hub {
         drop(inner);
         if !unheard.is_empty() {
             // Until the device joins again; who listens to them before that reads them by itself.
-            self.report(device, Event::Turned(unheard, Turned::TooLarge));
+            self.report(device, Event::Turned(unheard, Turned::Parked));
         }
         Ok(())
     }

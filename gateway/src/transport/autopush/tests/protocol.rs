@@ -293,9 +293,11 @@ async fn a_client_that_never_acknowledges_stalls_nobody() {
     while parked.len() < 50 {
         parked.append(
             &mut house
-                .event(|event| {
-                    if let Event::Turned(ids, Turned::TooLarge) = event { Some(ids.clone()) } else { None }
-                })
+                .event(
+                    |event| {
+                        if let Event::Turned(ids, Turned::Parked) = event { Some(ids.clone()) } else { None }
+                    },
+                )
                 .await,
         );
     }

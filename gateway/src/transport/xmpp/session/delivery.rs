@@ -76,7 +76,7 @@ impl Session {
     pub(super) fn turn_back(&mut self, device: DeviceId, messages: Vec<MessageId>) {
         if !messages.is_empty() {
             self.seats.settle(device, &messages);
-            self.report(device, Event::Turned(messages, Turned::TooLarge));
+            self.report(device, Event::Turned(messages, Turned::Parked));
         }
     }
 

@@ -247,7 +247,7 @@ async fn the_second_phone_of_an_account_does_without_the_first() {
     send(&house, device, 5, &[1]);
     let turned = house
         .event(|event| if let Event::Turned(ids, why) = event { Some((ids.clone(), *why)) } else { None });
-    assert_eq!(turned.await, (vec![MessageId(1)], Turned::TooLarge));
+    assert_eq!(turned.await, (vec![MessageId(1)], Turned::Parked));
     send(&house, device, 6, &[2]);
     let push = peer.hear().await.expect("a push");
     assert_eq!(attribute(&push, "to").as_deref(), Some(second));
