@@ -2,14 +2,15 @@
 
 use std::{
     convert::Infallible,
+    future::pending,
     net::{IpAddr, SocketAddr},
-    pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use http_body_util::{Either, Full};
 use hyper::{
     body::{Body as _, Incoming},
@@ -21,7 +22,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::{sleep, timeout},
 };
 
@@ -36,6 +37,7 @@ use super::{
     queue::Queue,
     reception::{Reception, Side},
     route::{MATRIX, Route, WEB_PUSH},
+    stream::Streamed,
 };
 use crate::{
     admission::MAX_BODY,
@@ -78,30 +80,62 @@ struct Seat {
     /// Given up by a connection that stays.
     place: Mutex<Option<Place>>,
     seated: bool,
+    /// Takes an answer that goes on.
+    streamed: Mutex<Option<oneshot::Sender<Streamed>>>,
 }
 
 impl Seat {
     /// Sends a room's answer off, and the connection with it if it stays: it is not an application
-    /// server's any more.
-    fn see_off(
+    /// server's any more. An answer that goes on is not hyper's, which is left here.
+    async fn see_off(
         &self,
         turn: Turn<'_>,
         mut response: Response<web::Body>,
+        version: Version,
         crowded: bool,
     ) -> Response<web::Body> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            turn.becomes_upgraded();
-        } else if response.body().size_hint().exact().is_none() {
-            turn.becomes_stream();
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        } else {
+        let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !is_upgraded && response.body().size_hint().exact().is_some() {
             if crowded {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             return response;
         }
-        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
-        response
+        drop(lock(&self.place).take());
+        if is_upgraded {
+            turn.becomes_upgraded();
+            return response;
+        }
+        if let Some(streamed) = lock(&self.streamed).take() {
+            // Whoever waits for it lives as long as this.
+            let _ = streamed.send(Streamed { response, version });
+        }
+        pending().await
+    }
+}
+
+/// Locks, and goes on with what a panicked holder left: each is taken from once.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a connection goes on.
+enum Over {
+    /// Not at all, as far as hyper is concerned.
+    Ended(hyper::Result<()>),
+    /// With this.
+    Streams(Streamed),
+}
+
+/// Serves requests until something else is to be done.
+async fn serve_requests(
+    connection: impl Future<Output = hyper::Result<()>>,
+    streamed: &mut oneshot::Receiver<Streamed>,
+) -> Over {
+    tokio::select! {
+        biased;
+        ended = connection => Over::Ended(ended),
+        Ok(streamed) = streamed => Over::Streams(streamed),
     }
 }
 
@@ -203,40 +237,52 @@ impl<Q: Queue> Front<Q> {
             limits.head = limits.head.min(STANDING_HEAD);
             http.keep_alive(false);
         }
+        let (hand, mut streamed) = oneshot::channel();
+        let (successor, returned) = oneshot::channel();
         let seat = Seat {
             pace: Pace::default(),
             peer: peer.ip(),
             seated: place.seated,
             place: Mutex::new(Some(place)),
+            streamed: Mutex::new(Some(hand)),
         };
         let service = service_fn(|request| {
             let (front, seat) = (&self, &seat);
-            async move { Ok::<_, Infallible>(front.answer(request, seat).await) }
+            // Boxed, so that an idle connection keeps no room for what a request needs.
+            Box::pin(async move { Ok::<_, Infallible>(front.answer(request, seat).await) })
         });
-        let io = TokioIo::new(Paced::new(stream, seat.pace.clone(), limits));
-        let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
-        let ended = tokio::select! {
+        let io = TokioIo::new(Paced::new(stream, seat.pace.clone(), limits, successor));
+        let mut connection = Box::pin(http.serve_connection(io, service).with_upgrades());
+        let over = tokio::select! {
             biased;
-            ended = connection.as_mut() => Some(ended),
+            over = serve_requests(connection.as_mut(), &mut streamed) => Some(over),
             _ = shutdown.wait_for(|stop| *stop) => None,
         };
-        let ended = match ended {
-            Some(ended) => Some(ended),
+        let over = match over {
+            Some(over) => Some(over),
             None => {
                 let last = async {
                     if seat.pace.is_fresh() {
-                        if let Ok(ended) = timeout(FRESH_GRACE, connection.as_mut()).await {
-                            return ended;
+                        let first = serve_requests(connection.as_mut(), &mut streamed);
+                        if let Ok(over) = timeout(FRESH_GRACE, first).await {
+                            return over;
                         }
                     }
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    serve_requests(connection.as_mut(), &mut streamed).await
                 };
                 timeout(limits.drain, last).await.ok()
             }
         };
-        if let Some(Err(error)) = ended {
-            tracing::debug!(%error, "a connection ended early");
+        drop(connection);
+        match over {
+            Some(Over::Streams(streamed)) => {
+                if let Ok(io) = returned.await {
+                    streamed.serve(io, self.desk.clock.moment().wall, limits).await;
+                }
+            }
+            Some(Over::Ended(Err(error))) => tracing::debug!(%error, "a connection ended early"),
+            Some(Over::Ended(Ok(()))) | None => {}
         }
     }
 
@@ -246,6 +292,7 @@ impl<Q: Queue> Front<Q> {
         seat: &Seat,
     ) -> Response<Either<Full<Bytes>, web::Body>> {
         let turn = seat.pace.begin();
+        let version = request.version();
         let received = match seat.seated {
             true => self.receive(request, seat.peer),
             false => Received::Ours(request),
@@ -255,7 +302,8 @@ impl<Q: Queue> Front<Q> {
             Received::Ours(request) => (request, true),
             Received::Rooms(answer) => {
                 let response = answer.await;
-                return seat.see_off(turn, response, self.is_crowded()).map(Either::Right);
+                let response = seat.see_off(turn, response, version, self.is_crowded()).await;
+                return response.map(Either::Right);
             }
         };
         let (head, mut body) = request.into_parts();

@@ -2,7 +2,8 @@
 //!
 //! hyper has one timer for "no request yet" and "half a request", and none for a peer that does not
 //! read its answers. [`Paced`] knows by [`Pace`] where in a request the connection is and gives each
-//! part its own time; and it closes in a way that does not take back the last answer.
+//! part its own time; it closes in a way that does not take back the last answer; and when hyper lets go
+//! of it, whoever goes on in its place gets the socket back.
 
 use std::{
     io,
@@ -17,6 +18,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
     time::{Sleep, sleep},
 };
 
@@ -32,16 +34,14 @@ const STAGE: u64 = 7;
 const HEAD: u64 = 0;
 const BUSY: u64 = 1;
 const IDLE: u64 = 2;
-/// The answer is a stream: it ends when it will, or when the peer leaves.
-const STREAM: u64 = 3;
 /// The connection has been upgraded: its deadlines are a room's.
-const UPGRADED: u64 = 4;
+const UPGRADED: u64 = 3;
 
 impl Pace {
     /// A request has been read; it ends with the returned value.
     pub(super) fn begin(&self) -> Turn<'_> {
         self.enter(BUSY);
-        Turn { kept: None, pace: self }
+        Turn { pace: self, upgraded: false }
     }
 
     /// Whether there has been no request yet.
@@ -61,26 +61,20 @@ impl Pace {
 /// A request in progress.
 #[derive(Debug)]
 pub(super) struct Turn<'p> {
-    /// What the connection is for from now on, if not for another request.
-    kept: Option<u64>,
     pace: &'p Pace,
+    upgraded: bool,
 }
 
 impl Turn<'_> {
-    /// The answer goes on for as long as it likes; no other request follows.
-    pub(super) fn becomes_stream(mut self) {
-        self.kept = Some(STREAM);
-    }
-
     /// The connection is somebody else's after the answer.
     pub(super) fn becomes_upgraded(mut self) {
-        self.kept = Some(UPGRADED);
+        self.upgraded = true;
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.pace.enter(self.kept.unwrap_or(IDLE));
+        self.pace.enter(if self.upgraded { UPGRADED } else { IDLE });
     }
 }
 
@@ -92,18 +86,37 @@ pub(super) struct Paced<T> {
     armed: Option<u64>,
     closing: bool,
     deadline: Pin<Box<Sleep>>,
-    inner: T,
+    /// There until this is dropped.
+    inner: Option<T>,
     limits: Limits,
     pace: Pace,
+    /// Who wants the socket then.
+    successor: Option<oneshot::Sender<T>>,
     /// Set while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> Paced<T> {
-    /// Watches `inner`, which has just been opened: its first head is due from now on.
-    pub(super) fn new(inner: T, pace: Pace, limits: Limits) -> Self {
-        let deadline = Box::pin(sleep(limits.head));
-        Self { armed: Some(pace.now()), closing: false, deadline, inner, limits, pace, stalled: None }
+    /// Watches `inner`, which has just been opened: its first head is due from now on. `successor` gets it
+    /// back, if there is still one.
+    pub(super) fn new(inner: T, pace: Pace, limits: Limits, successor: oneshot::Sender<T>) -> Self {
+        Self {
+            armed: Some(pace.now()),
+            closing: false,
+            deadline: Box::pin(sleep(limits.head)),
+            inner: Some(inner),
+            limits,
+            pace,
+            stalled: None,
+            successor: Some(successor),
+        }
+    }
+
+    fn inner(&mut self) -> Pin<&mut T>
+    where
+        T: Unpin,
+    {
+        Pin::new(self.inner.as_mut().expect("is taken when this is dropped"))
     }
 
     fn arm(&mut self, limit: Duration) {
@@ -126,26 +139,6 @@ impl<T> Paced<T> {
         self.deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// While an answer streams hyper does not read, so a listener that leaves would be noticed at the
-    /// next write only, which may be an hour away. Looked after whenever the connection is polled.
-    fn poll_peer_left(&mut self, cx: &mut Context<'_>) -> io::Result<()>
-    where
-        T: AsyncRead + Unpin,
-    {
-        let mut scratch = [0; 256];
-        let mut buf = ReadBuf::new(&mut scratch);
-        match Pin::new(&mut self.inner).poll_read(cx, &mut buf) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) if buf.filled().is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
-            Poll::Ready(Ok(())) => {
-                // Nothing that it says now is heard, and the rest of it can wait until the next poll.
-                cx.waker().wake_by_ref();
-                Ok(())
-            }
-        }
-    }
-
     /// Passes a write on, unless the peer has not taken a byte for too long.
     fn poll_unstalled(
         &mut self,
@@ -162,6 +155,15 @@ impl<T> Paced<T> {
     }
 }
 
+impl<T> Drop for Paced<T> {
+    fn drop(&mut self) {
+        if let (Some(inner), Some(successor)) = (self.inner.take(), self.successor.take()) {
+            // Nobody waits for it but where an answer goes on.
+            let _ = successor.send(inner);
+        }
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -169,7 +171,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let read = self.inner().poll_read(cx, buf);
         if read.is_pending() {
             return self.poll_overdue(cx);
         }
@@ -182,7 +184,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let written = self.inner().poll_write(cx, buf);
         self.poll_unstalled(written, cx)
     }
 
@@ -191,19 +193,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let written = self.inner().poll_write_vectored(cx, bufs);
         self.poll_unstalled(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.inner.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.pace.now() & STAGE == STREAM && !self.closing {
-            self.poll_peer_left(cx)?;
-        }
-        Pin::new(&mut self.inner).poll_flush(cx)
+        self.inner().poll_flush(cx)
     }
 
     /// Ends our side, then throws away what the peer still sends until it ends its own: a socket that
@@ -211,7 +210,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<T> {
     /// lost with it.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.closing {
-            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            ready!(self.inner().poll_shutdown(cx))?;
             self.closing = true;
             let limit = self.limits.linger;
             self.arm(limit);
@@ -220,7 +219,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<T> {
         while self.deadline.as_mut().poll(cx).is_pending() {
             let mut scratch = [0; 2048];
             let mut buf = ReadBuf::new(&mut scratch);
-            let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf));
+            let read = ready!(self.inner().poll_read(cx, &mut buf));
             if read.is_err() || buf.filled().is_empty() {
                 break;
             }

@@ -6,7 +6,8 @@
 //! streams there is one request, one body and one small buffer to a connection.
 //!
 //! In the order data flows: `front` accepts within `limits`, `io` keeps the socket in time, `reception`
-//! knows who asks, `route` reads the path, `desk` serves (`body`, then admission, then `queue`), `answer` says how it ended.
+//! knows who asks, `route` reads the path, `desk` serves (`body`, then admission, then `queue`), `answer` says how it ended;
+//! a room's answer that goes on is sent by `stream`.
 
 mod answer;
 mod autopush;
@@ -22,6 +23,7 @@ mod post;
 mod queue;
 mod reception;
 mod route;
+mod stream;
 
 #[cfg(test)]
 mod tests;

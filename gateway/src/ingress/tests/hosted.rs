@@ -160,6 +160,38 @@ async fn a_stream_escapes_deadlines_and_notices_that_its_listener_left() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_by_its_last_chunk_or_with_the_connection() {
+    let mut world = world(Limits::default()).await;
+    for (version, sent) in [("1.1", "4\r\none\n\r\n0\r\n\r\n"), ("1.0", "one\n")] {
+        let mut client = world.gateway.connect().await;
+        client.send(format!("GET /stream HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")).await;
+        let head = client.head().await.to_ascii_lowercase();
+        assert!(head.starts_with(&format!("http/{version} 200 ok\r\n")), "{head}");
+        assert_eq!(head.contains("transfer-encoding: chunked"), version == "1.1", "{head}");
+        assert!(head.contains("\r\ndate: ") && head.contains("connection: close"), "{head}");
+        let (mut stream, _) = soon(world.streams.recv()).await.expect("a stream");
+        stream.send_data(Bytes::from_static(b"one\n")).await.expect("still there");
+        // Nothing is said, but it would be the last chunk.
+        stream.send_data(Bytes::new()).await.expect("still there");
+        drop(stream);
+        let mut rest = String::new();
+        soon(client.stream.read_to_string(&mut rest)).await.expect("an end, and no reset");
+        assert_eq!(rest, sent);
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_takes_nothing_is_given_up() {
+    let mut world = world(Limits { write: Duration::from_millis(100), ..Limits::default() }).await;
+    let mut client = world.gateway.connect().await;
+    client.send("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let (mut stream, dropped) = soon(world.streams.recv()).await.expect("a stream");
+    soon(async { while stream.send_data(Bytes::from_static(&[0; 100_000])).await.is_ok() {} }).await;
+    soon(dropped).await.expect_err("the body is dropped");
+    drop(client);
+}
+
+#[tokio::test]
 async fn what_stays_does_not_hold_up_the_end() {
     let mut world = world(Limits::default()).await;
     let (mut socket, mut stream) = (world.gateway.connect().await, world.gateway.connect().await);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::{
     io::{DuplexStream, duplex},
+    sync::oneshot,
     time::{Instant, sleep},
 };
 
@@ -26,7 +27,7 @@ fn now() -> Instant {
 fn pair() -> (DuplexStream, Paced<DuplexStream>, Pace) {
     let (peer, ours) = duplex(64);
     let pace = Pace::default();
-    let paced = Paced::new(ours, pace.clone(), Limits::default());
+    let paced = Paced::new(ours, pace.clone(), Limits::default(), oneshot::channel().0);
     (peer, paced, pace)
 }
 
