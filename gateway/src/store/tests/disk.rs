@@ -164,7 +164,7 @@ fn what_waited_for_a_removed_registration_is_deleted() {
     raw(dir.path(), |db| {
         for number in numbers {
             let key_of = message_key(number.0);
-            assert_eq!(db.get(key_of).expect("readable"), None);
+            assert_eq!(db.get(&key_of).expect("readable"), None);
             assert_eq!(db.get(key(Space::Quarantine, &key_of)).expect("readable"), None);
         }
     });
