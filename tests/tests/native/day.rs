@@ -22,38 +22,15 @@ use tokio::{
     time::{sleep_until, timeout, timeout_at},
 };
 
+use crate::fast::{DAY_S, Event, Pace, pushes, setting, start, trace};
+
 const PHONES: usize = 30;
 /// The longest keep-alive that is learnt, in seconds.
 const KEEP_ALIVE_S: u32 = 1680;
-const DAY_S: f64 = 86_400.0;
 /// How long a push may take in real time, however fast the clock.
 const REAL: Duration = Duration::from_secs(1);
 /// How long phones may take to learn their keep-alive, beyond the time that it takes by their clock.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn setting(name: &str, usual: u32) -> u32 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
-/// How the gateway's time becomes ours.
-#[derive(Clone, Copy)]
-struct Pace {
-    speed: f64,
-    tail_s: f64,
-}
-
-impl Pace {
-    fn real(self, seconds: f64) -> Duration {
-        Duration::from_secs_f64(seconds / self.speed)
-    }
-}
-
-/// A line of a trace.
-struct Event {
-    at_s: f64,
-    phone: usize,
-    urgency: String,
-}
 
 /// What became of it.
 #[derive(Clone, Copy, Default)]
@@ -72,10 +49,9 @@ fn fate(fates: &Fates, index: usize, change: impl FnOnce(&mut Fate)) {
 async fn plan(gateway: &Gateway, tail_s: u32) -> (Vec<Event>, u64) {
     let (mut events, mut optimum) = (Vec::new(), 0);
     for phone in 0..PHONES {
-        let seed = (phone + 1).to_string();
-        let trace = gateway.cli(["simulate", "--reference", "--days", "1", "--seed", &seed]).await;
+        let trace = trace(gateway, phone, 1).await;
         let file = gateway.scratch().join(format!("{phone}.csv"));
-        fs::write(&file, trace.text()).unwrap();
+        fs::write(&file, &trace).unwrap();
         let (path, keep_alive, tau) = (file.to_str().unwrap(), KEEP_ALIVE_S.to_string(), tail_s.to_string());
         let json: Value = gateway
             .cli(["simulate", path, "--json", "--keep-alive", &keep_alive, "--tau", &tau])
@@ -83,11 +59,7 @@ async fn plan(gateway: &Gateway, tail_s: u32) -> (Vec<Event>, u64) {
             .json();
         assert_eq!((&json["policy"], &json["missed"]), (&"balanced".into(), &0.into()));
         optimum += json["optimum"].as_u64().unwrap();
-        for line in trace.text().lines().skip(1) {
-            let fields: Vec<_> = line.split(',').collect();
-            assert_eq!(fields[1], "push", "{line}");
-            events.push(Event { at_s: fields[0].parse().unwrap(), phone, urgency: fields[2].to_owned() });
-        }
+        events.extend(pushes(&trace, phone));
     }
     events.sort_by(|one, other| one.at_s.total_cmp(&other.at_s));
     (events, optimum)
@@ -228,21 +200,11 @@ fn lateness(events: &[Event], fates: &Fates, pace: Pace, end: Instant) -> Vec<(S
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_of_thirty_phones_costs_what_it_must() {
     let (speed, tail_s) = (setting("DAY_SPEED", 720), setting("DAY_TAIL_S", 60));
-    let pace = Pace { speed: speed.into(), tail_s: tail_s.into() };
+    let pace = Pace { speed: speed.into() };
+    let tail = pace.real(tail_s.into());
     // The simulator knows no cap.
     let config = format!("[wake]\nradio_tail_s = {tail_s}\nmax_wakes_per_registration_per_hour = 0\n");
-    let gateway = Gateway::new()
-        .config(&config)
-        .env("UNIFIEDPUSH_GATEWAY_CLOCK_SPEED", &speed.to_string())
-        .start()
-        .await;
-    if !gateway.log().contains("the clock runs faster") {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: a_day_of_thirty_phones: a release build has one clock only"
-        );
-        return;
-    }
+    let Some(gateway) = start(pace, &config, "a_day_of_thirty_phones").await else { return };
     let (events, optimum) = plan(&gateway, tail_s).await;
     let fates: Fates = Arc::new(Mutex::new(vec![Fate::default(); events.len()]));
     let (tell, part) = watch::channel(Part::Learn);
@@ -257,7 +219,7 @@ async fn a_day_of_thirty_phones_costs_what_it_must() {
     let mut wakes = 0;
     while let Some(packets) = phones.join_next().await {
         let packets = packets.expect("no phone was disturbed");
-        let asleep = |pair: &&[Instant]| pair[1] < end && pair[1] - pair[0] >= pace.real(pace.tail_s);
+        let asleep = |pair: &&[Instant]| pair[1] < end && pair[1] - pair[0] >= tail;
         wakes += packets.windows(2).filter(asleep).count() as u64;
     }
 
