@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use http_body_util::{Either, Full};
 use hyper::{
     body::{Body as _, Incoming},
@@ -86,17 +86,19 @@ struct Seat {
 
 impl Seat {
     /// Sends a room's answer off, and the connection with it if it stays: it is not an application
-    /// server's any more. An answer that goes on is not hyper's, which is left here.
+    /// server's any more. An answer that goes on is not hyper's, which is left here; but where only its head was
+    /// asked for, it does not go on.
     async fn see_off(
         &self,
         turn: Turn<'_>,
         mut response: Response<web::Body>,
-        version: Version,
+        (method, version): (Method, Version),
         crowded: bool,
     ) -> Response<web::Body> {
         let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !is_upgraded && response.body().size_hint().exact().is_some() {
-            if crowded {
+        let goes_on = response.body().size_hint().exact().is_none();
+        if !is_upgraded && (!goes_on || method == Method::HEAD) {
+            if crowded || goes_on {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             return response;
@@ -292,7 +294,7 @@ impl<Q: Queue> Front<Q> {
         seat: &Seat,
     ) -> Response<Either<Full<Bytes>, web::Body>> {
         let turn = seat.pace.begin();
-        let version = request.version();
+        let asked = (request.method().clone(), request.version());
         let received = match seat.seated {
             true => self.receive(request, seat.peer),
             false => Received::Ours(request),
@@ -302,7 +304,7 @@ impl<Q: Queue> Front<Q> {
             Received::Ours(request) => (request, true),
             Received::Rooms(answer) => {
                 let response = answer.await;
-                let response = seat.see_off(turn, response, version, self.is_crowded()).await;
+                let response = seat.see_off(turn, response, asked, self.is_crowded()).await;
                 return response.map(Either::Right);
             }
         };

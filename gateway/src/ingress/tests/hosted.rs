@@ -181,6 +181,21 @@ async fn a_stream_ends_by_its_last_chunk_or_with_the_connection() {
 }
 
 #[tokio::test]
+async fn rfc9110_9_3_2_of_a_stream_head_gets_the_head_alone() {
+    let mut world = world(Limits::default()).await;
+    let mut client = world.gateway.connect().await;
+    client.send("HEAD /stream HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let head = client.head().await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200 ok\r\n") && head.contains("connection: close"), "{head}");
+    let (stream, dropped) = soon(world.streams.recv()).await.expect("a stream");
+    soon(dropped).await.expect_err("the body is dropped");
+    drop(stream);
+    let mut rest = String::new();
+    soon(client.stream.read_to_string(&mut rest)).await.expect("an end, and no reset");
+    assert_eq!(rest, "");
+}
+
+#[tokio::test]
 async fn a_listener_that_takes_nothing_is_given_up() {
     let mut world = world(Limits { write: Duration::from_millis(100), ..Limits::default() }).await;
     let mut client = world.gateway.connect().await;
