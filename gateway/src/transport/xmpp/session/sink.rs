@@ -31,7 +31,7 @@ const BODY: &[u8] = br#"{"xmpp":"push"}"#;
 const TOPIC: &str = "xmpp-push";
 /// Bytes of a secret.
 const SECRET: usize = 18;
-/// The same notification within this time is most likely the same event, for Prosody tells some twice.
+/// The same notification within this time is the same event: Prosody sends it twice.
 const TWICE: Duration = Duration::from_secs(5);
 /// Of how many registrations the last notification is remembered.
 const REMEMBERED: usize = 1024;
@@ -123,21 +123,18 @@ impl Session {
         }
         let summary = notification.child("x", ns::DATA);
         let body = summary.and_then(|summary| value(summary, "last-message-body")).unwrap_or_default();
-        let mut urgency = if body.is_empty() { Urgency::Low } else { Urgency::High };
+        let urgency = if body.is_empty() { Urgency::Low } else { Urgency::High };
+        let passed = Passed { at: now.instant, registration: registration.id, what: hash(notification) };
+        if self.is_repeated(&passed) {
+            return self.say(wire::result(stanza, None));
+        }
         if !self.has_room() {
             return self.refuse(stanza, Condition::ResourceConstraint);
         }
-        let passed = Passed { at: now.instant, registration: registration.id, what: hash(notification) };
-        if self.is_repeated(&passed) {
-            // It may be another message all the same, of which nobody would ever tell the app: it goes along with
-            // whatever reaches the phone next, and wakes nobody.
-            urgency = Urgency::Low;
-        } else {
-            if self.passed.len() >= REMEMBERED {
-                self.passed.pop_front();
-            }
-            self.passed.push_back(passed.clone());
+        if self.passed.len() >= REMEMBERED {
+            self.passed.pop_front();
         }
+        self.passed.push_back(passed.clone());
         let topic = format!("{TOPIC}-{urgency}").parse().ok();
         let posted = Posted { body: BODY.into(), registration, topic, urgency };
         let posting = Posting { passed, posted, stanza: wire::head(stanza) };
