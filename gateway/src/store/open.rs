@@ -53,7 +53,7 @@ pub(super) fn store(
         found.see(key, value);
     });
     scanned.map_err(failed)?;
-    found.set_orphans_aside(&disk).map_err(failed)?;
+    found.end_orphans(&disk).map_err(failed)?;
     found.share_out();
     let token_key = found.complete(&disk).map_err(failed)?;
     let size = disk.size().map_err(failed)?;
@@ -273,9 +273,8 @@ impl Found {
     /// A message of a registration that is not there can go nowhere. Mostly the registration has been removed,
     /// and there was no time to delete all that waited for it: that is done now. Where a registration cannot be
     /// read, the message may still be of use to somebody who repairs that.
-    fn set_orphans_aside(&mut self, disk: &Disk) -> io::Result<()> {
+    fn end_orphans(&mut self, disk: &Disk) -> io::Result<()> {
         let Self { odd, restored, state, .. } = self;
-        let repairable = odd.keys().any(|key| key.first() == Some(&(Space::Registration as u8)));
         let mut orphans = Vec::new();
         restored.retain(|pending| {
             let known = state.accounts.registration(pending.registration).is_some();
@@ -284,15 +283,18 @@ impl Found {
             }
             known
         });
-        if !repairable && !orphans.is_empty() {
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        for number in &orphans {
+            state.unwait(*number);
+        }
+        if !odd.keys().any(|key| key.first() == Some(&(Space::Registration as u8))) {
             tracing::info!(messages = orphans.len(), "deleting what waited for removed registrations");
+            state.deletions.append(&mut orphans);
+            return Ok(());
         }
         for number in orphans {
-            state.unwait(number);
-            if !repairable {
-                state.deletions.push(number);
-                continue;
-            }
             let key = super::message_key(number);
             if let Some(value) = disk.read(&key)? {
                 odd.insert(key.to_vec(), (value.to_vec(), "a push message without registration", None));
