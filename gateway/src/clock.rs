@@ -41,8 +41,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// The second of the local day, for quiet hours: by `TZ`, else by `/etc/localtime`, else UTC.
     fn second_of_day(&self, wall: UnixTime) -> u32 {
-        let instant = i64::try_from(wall.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        let Some(instant) = instant else { return 0 };
+        let Some(instant) = timestamp(wall) else { return 0 };
         let time = instant.to_zoned(jiff::tz::TimeZone::system()).time();
         let whole = |part: i8| u32::try_from(part).unwrap_or_default();
         whole(time.hour()) * 3600 + whole(time.minute()) * 60 + whole(time.second())
@@ -50,11 +49,16 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
     /// The local day, counted from 1 January 1970.
     fn day(&self, wall: UnixTime) -> u32 {
-        let instant = i64::try_from(wall.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        let Some(instant) = instant else { return 0 };
+        let Some(instant) = timestamp(wall) else { return 0 };
         let east = i64::from(jiff::tz::TimeZone::system().to_offset(instant).seconds());
         u32::try_from((instant.as_second() + east).div_euclid(86_400)).unwrap_or_default()
     }
+}
+
+/// The same time for a library that writes it. `None`: further away than it can.
+#[must_use]
+pub fn timestamp(wall: UnixTime) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(i64::try_from(wall.0).ok()?).ok()
 }
 
 /// A clock that is shared by every room.

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Response, Version};
 use http_body_util::BodyExt as _;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::timeout,
 };
 
 use super::Limits;
-use crate::{model::UnixTime, transport::web};
+use crate::{clock::timestamp, model::UnixTime, transport::web};
 
 /// An answer that goes on, to a request of this version.
 #[derive(Debug)]
@@ -74,9 +75,10 @@ impl Streamed {
                 head.extend_from_slice(part);
             }
         }
-        let now = i64::try_from(now.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-        let date = now.map(|now| now.strftime("date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string());
-        head.extend_from_slice(date.unwrap_or_default().as_bytes());
+        let date =
+            timestamp(now).and_then(|now| DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok());
+        let date = date.map(|date| format!("date: {date}\r\n")).unwrap_or_default();
+        head.extend_from_slice(date.as_bytes());
         let framing: &[u8] =
             if self.version == Version::HTTP_11 { b"transfer-encoding: chunked\r\n" } else { b"" };
         for part in [framing, b"connection: close\r\n\r\n"] {
