@@ -160,7 +160,7 @@ impl Connection {
         // What is acknowledged leaves the window before anything else can fail.
         if let Some((seat, _)) = &self.occupied {
             let (device, room) = (seat.device, &self.room);
-            for ids in [&out.acked, &out.parked, &out.absent] {
+            for ids in [&out.acked, &out.parked] {
                 seat.settle(ids);
             }
             if !out.acked.is_empty() {
@@ -171,10 +171,8 @@ impl Connection {
             for state in out.states {
                 room.report(device, Event::State(state)).await;
             }
-            for ids in [out.parked, out.absent] {
-                if !ids.is_empty() {
-                    room.report(device, Event::Turned(ids, Turned::Parked)).await;
-                }
+            if !out.parked.is_empty() {
+                room.report(device, Event::Turned(out.parked, Turned::Parked)).await;
             }
         }
         if !self.write(out.texts, out.ping).await {

@@ -53,7 +53,6 @@ pub(super) enum Answered {
 /// What is to be done now.
 #[derive(Debug, Default)]
 pub(super) struct Out {
-    pub(super) absent: Vec<MessageId>,
     pub(super) acked: Vec<MessageId>,
     pub(super) close: bool,
     /// Why it is closed, if the client fell silent.
@@ -291,7 +290,7 @@ impl Session {
         for item in items {
             let id = item.message.id;
             let Some(channel) = directory.app_token(item.message.registration) else {
-                self.out.absent.push(id);
+                self.out.parked.push(id);
                 continue;
             };
             self.out.texts.push(wire::notification(channel.as_str(), &item));
