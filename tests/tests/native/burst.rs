@@ -1,11 +1,9 @@
 //! A burst for somebody who is away: what waits lies on disk, and in memory there is little of it.
 
-use std::fs;
-
 use harness::Gateway;
 use tokio::task::JoinSet;
 
-use crate::absent;
+use crate::{absent, own_kb};
 
 /// Enough for the store's cache to forget, by far.
 const PUSHES: usize = 6_000;
@@ -16,13 +14,6 @@ const BODY: usize = 4_000;
 /// What may stay. sled never forgets the last page of each of its cache's 256 shards, each with nine or ten
 /// bodies: 10 MB; a message itself takes a hundred bytes. All bodies are 24 MB.
 const GROWN_KB: u64 = 18 << 10;
-
-/// Memory that the process has for itself alone, in KB.
-fn own_kb(gateway: &Gateway) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", gateway.pid())).expect("our own child");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel counts it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_lies_on_disk_and_not_in_memory() {

@@ -46,6 +46,8 @@ mod wear;
 mod web_socket;
 mod xmpp;
 
+use std::fs;
+
 use harness::{Device, Gateway, Phone, Version};
 
 /// A paired phone that is connected and hears its inbox.
@@ -80,4 +82,17 @@ async fn bodies_until(phone: &mut Phone, last: &str) -> Vec<String> {
         }
         bodies.push(body);
     }
+}
+
+/// A number of the gateway's in `/proc/PID/status`.
+fn status(gateway: &Gateway, name: &str) -> u64 {
+    let text =
+        fs::read_to_string(format!("/proc/{}/status", gateway.pid())).expect("our own child's is readable");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel counts it");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Memory that the gateway has for itself alone, in KB: what shared libraries are read by others is not counted.
+fn own_kb(gateway: &Gateway) -> u64 {
+    status(gateway, "RssAnon:")
 }

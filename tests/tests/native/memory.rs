@@ -1,6 +1,6 @@
 //! Whatever hostile clients send, the gateway's memory stays where it is.
 
-use std::{fs, net::SocketAddr};
+use std::net::SocketAddr;
 
 use harness::{Device, Gateway, Phone, Version, within};
 use tokio::{
@@ -8,14 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{bodies_until, phone, push};
-
-/// Memory that the process has for itself alone, in KB: what shared libraries are read by others is not counted.
-fn own_kb(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("our own child's status is readable");
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel counts it");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
+use crate::{bodies_until, own_kb, phone, push};
 
 fn text(text: &str) -> Vec<u8> {
     [&u16::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat()
@@ -104,10 +97,10 @@ async fn hostile_clients_leave_the_memory_as_it_is() {
     for number in 0..5 {
         round(&gateway, &hostile, &mut bystander, &app.endpoint, number).await;
     }
-    let before = own_kb(gateway.pid());
+    let before = own_kb(&gateway);
     for number in 5..30 {
         round(&gateway, &hostile, &mut bystander, &app.endpoint, number).await;
     }
-    let after = own_kb(gateway.pid());
+    let after = own_kb(&gateway);
     assert!(after <= before + 2048, "{before} KB became {after} KB in 350 hostile connections");
 }

@@ -1,7 +1,7 @@
 //! A month of a hundred phones in twenty minutes, through real sockets and a real store: what the gateway holds
 //! (memory, descriptors, threads, disk) after a week is what it holds at the end.
 //!
-//! Phones come and go, a few times a day, most of them without a word; apps are registered and taken back. By
+//! Phones come and go, a few times a day, all of them without a word; apps are registered and taken back. By
 //! hand, with nothing else on the machine:
 //!
 //! ```sh
@@ -30,7 +30,10 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use crate::fast::{DAY_S, Event, Pace, pushes, setting, start, trace};
+use crate::{
+    fast::{DAY_S, Event, Pace, pushes, setting, start, trace},
+    own_kb, status,
+};
 
 /// Bytes of a push, as large as most.
 const BODY: usize = 1024;
@@ -68,20 +71,15 @@ struct Held {
 
 impl Held {
     fn of(gateway: &Gateway) -> Self {
-        let pid = gateway.pid();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel says it");
-            line.trim().trim_end_matches(" kB").parse().expect("a number")
-        };
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count() as u64;
+        let descriptors =
+            fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("it runs").count() as u64;
         let files = fs::read_dir(gateway.state_dir().join("db")).expect("a database").flatten();
         let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
         Self {
             descriptors,
             disk_kb: sizes.sum::<u64>() / 1024,
-            memory_kb: field("RssAnon:"),
-            threads: field("Threads:"),
+            memory_kb: own_kb(gateway),
+            threads: status(gateway, "Threads:"),
         }
     }
 
