@@ -227,6 +227,8 @@ impl Fire {
 impl Drop for Fire {
     fn drop(&mut self) {
         self.shared.out.store(true, Ordering::Relaxed);
+        // After an error in the midst of it, too.
+        self.shared.burning.store(false, Ordering::Relaxed);
         for sender in self.senders.drain(..) {
             if sender.join().is_err() {
                 eprintln!("compare: a sender to the hot endpoint has failed");
