@@ -84,10 +84,6 @@ fn rounds(args: &Args, work: &Path, limits: &str) -> Result<Vec<Round>> {
     let (other, paths) = house.pair(APPS)?;
     let (hot, hot_paths) = house.pair(1)?;
     let (there, _hot_there) = (Subscriber::start(&other)?, Subscriber::start(&hot)?);
-    let mut publishers = Vec::new();
-    for path in &paths {
-        publishers.push(Publisher::http(house.public, path)?);
-    }
     let mut fire = Fire::light(house.public, &hot_paths[0])?;
     // What an endpoint may get at once is used up before anything is timed.
     fire.burn(true)?;
@@ -98,7 +94,9 @@ fn rounds(args: &Args, work: &Path, limits: &str) -> Result<Vec<Round>> {
         for _ in 0..args.turns() {
             for burning in [false, true] {
                 fire.burn(burning)?;
-                times[usize::from(burning)].turn(&mut publishers[turn % APPS], &there)?;
+                // By a connection of its own: until it is the app's turn again the gateway would close it as idle.
+                let mut publisher = Publisher::http(house.public, &paths[turn % APPS])?;
+                times[usize::from(burning)].turn(&mut publisher, &there)?;
                 turn += 1;
             }
         }
