@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -72,9 +73,22 @@ pub(super) struct Written {
 
 #[derive(Debug)]
 struct Connection {
+    /// When the client last spoke.
+    heard: Instant,
     listener: Listener,
     /// `None`: it is to end.
     mail: Option<mpsc::Sender<Mail>>,
+    /// It was pinged and has not answered yet.
+    owes_pong: bool,
+}
+
+impl Connection {
+    /// Whether it has been silent for longer than its client ever is, as one that the network has lost.
+    fn is_overdue(&self, now: Instant) -> bool {
+        let silence = now.saturating_duration_since(self.heard);
+        self.owes_pong
+            || matches!(self.listener.pulse, Pulse::Device(every) if silence > every.saturating_mul(3) / 2)
+    }
 }
 
 /// A device that is there.
@@ -87,6 +101,12 @@ struct Present {
 }
 
 impl Present {
+    /// What was on its way is on its way no longer.
+    fn drop_all(&mut self) {
+        self.flying.clear();
+        self.flying_bytes = 0;
+    }
+
     fn land(&mut self, id: MessageId) {
         if let Some(size) = self.flying.remove(&id) {
             self.flying_bytes -= size;
@@ -118,23 +138,33 @@ impl Hub {
     }
 
     /// A connection listens from now on.
-    pub(super) fn attach(self: &Arc<Self>, listener: Listener) -> (Seat, mpsc::Receiver<Mail>) {
+    ///
+    /// A device that comes by another one while all that it has are overdue has lost these: nothing else shows
+    /// it what its network does not bear. One that overlaps connections that are alive has lost nothing.
+    pub(super) fn attach(self: &Arc<Self>, listener: Listener, now: Instant) -> (Seat, mpsc::Receiver<Mail>) {
         let (mail, mailbox) = mpsc::channel(MAIL_MAX);
         let mut inner = self.inner();
         inner.next += 1;
         let number = inner.next;
+        let Inner { connections, present, .. } = &mut *inner;
         for &owner in &listener.owners {
-            let present = inner.present.entry(owner).or_default();
-            present.connections.push(number);
+            let present = present.entry(owner).or_default();
             let (network, pulse) = (listener.network.clone(), listener.pulse);
-            if present.connections.len() == 1 {
-                self.report(owner, Event::Joined(Joined { heard: true, network, pulse, window: WINDOW }));
+            let joined = Event::Joined(Joined { heard: true, network, pulse, window: WINDOW });
+            let mut others = present.connections.iter().filter_map(|number| connections.get(number));
+            if present.connections.is_empty() {
+                self.report(owner, joined);
+            } else if others.all(|other| other.is_overdue(now)) {
+                present.drop_all();
+                self.report(owner, Event::Left(Parting::Lost));
+                self.report(owner, joined);
             } else {
                 self.report(owner, Event::Stirred);
                 self.report(owner, Event::Pulse(pulse));
             }
+            present.connections.push(number);
         }
-        inner.connections.insert(number, Connection { listener, mail: Some(mail) });
+        connections.insert(number, Connection { heard: now, listener, mail: Some(mail), owes_pong: false });
         drop(inner);
         (Seat { hub: Arc::clone(self), number, parting: Parting::Closed }, mailbox)
     }
@@ -248,12 +278,27 @@ impl Hub {
 }
 
 impl Seat {
-    /// Reports what the client has done, of all whose topics it listens to.
-    pub(super) fn stir(&self, event: &Event) {
-        let inner = self.hub.inner();
-        let Some(connection) = inner.connections.get(&self.number) else { return };
-        for owner in &connection.listener.owners {
-            self.hub.report(*owner, event.clone());
+    /// The connection has been asked for a sign of life.
+    pub(super) fn pinged(&self) {
+        if let Some(connection) = self.hub.inner().connections.get_mut(&self.number) {
+            connection.owes_pong = true;
+        }
+    }
+
+    /// The client has sent something; `interval`, if it has shown how often it pings by itself. Both are reported
+    /// of all whose topics it listens to.
+    pub(super) fn stir(&self, now: Instant, interval: Option<Duration>) {
+        let mut inner = self.hub.inner();
+        let Some(connection) = inner.connections.get_mut(&self.number) else { return };
+        (connection.heard, connection.owes_pong) = (now, false);
+        if let Some(interval) = interval {
+            connection.listener.pulse = Pulse::Device(interval);
+        }
+        for &owner in &connection.listener.owners {
+            if interval.is_some() {
+                self.hub.report(owner, Event::Pulse(connection.listener.pulse));
+            }
+            self.hub.report(owner, Event::Stirred);
         }
     }
 }

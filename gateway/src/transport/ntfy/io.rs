@@ -15,10 +15,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
-    transport::{
-        Event, Pulse,
-        web::{Body, WebSocket},
-    },
+    transport::web::{Body, WebSocket},
 };
 
 /// A body of lines, each written as soon as there is one.
@@ -52,23 +49,24 @@ pub(super) async fn serve(mut socket: WebSocket, mut feed: Feed, limits: Limits,
                 };
                 pong_due = None;
                 let Some(seat) = feed.seat() else { return };
+                let now = clock.moment().instant;
+                let mut news = None;
                 match heard {
                     // There is nothing that a client could say; ntfy does not listen either.
                     Message::Text(_) | Message::Binary(_) | Message::Frame(_) | Message::Pong(_) => {}
                     Message::Ping(_) => {
-                        let now = clock.moment().instant;
                         let since = now.saturating_duration_since(pinged_at);
                         pinged_at = now;
                         // The same, give or take what a network adds.
                         let is_new = interval.is_none_or(|known| since.abs_diff(known) > known / 8);
                         if since >= PING_LEAST && is_new {
-                            interval = Some(since);
-                            seat.stir(&Event::Pulse(Pulse::Device(since)));
+                            news = Some(since);
+                            interval = news;
                         }
                     }
                     Message::Close(_) => return,
                 }
-                seat.stir(&Event::Stirred);
+                seat.stir(now, news);
                 // The library owes a pong.
                 if !matches!(timeout(limits.write, socket.flush()).await, Ok(Ok(()))) {
                     return feed.lost();
@@ -84,6 +82,9 @@ pub(super) async fn serve(mut socket: WebSocket, mut feed: Feed, limits: Limits,
             Step::Ping => {
                 let due = tokio::time::Instant::from_std(clock.moment().instant) + limits.pong;
                 pong_due.get_or_insert(due);
+                if let Some(seat) = feed.seat() {
+                    seat.pinged();
+                }
                 vec![Message::Ping(Bytes::new())]
             }
         };

@@ -261,7 +261,10 @@ impl NtfyRoom {
             registrations.sort_unstable();
             registrations.dedup();
             let network = NetworkName::of(visitor.source);
-            self.hub.attach(Listener { login, network, owners, pulse, registrations })
+            self.hub.attach(
+                Listener { login, network, owners, pulse, registrations },
+                self.clock.moment().instant,
+            )
         });
         let feed = |room| Feed::new(room, form, names, heard, &since, seat, alive, stay);
         if form == Form::WebSocket {

@@ -1,7 +1,12 @@
 //! The battery of every room. A message is settled here when it was written to a connection, so the client
 //! acknowledges by writing what it has taken from its mailbox.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, watch};
 
@@ -113,13 +118,14 @@ impl Harness for Door {
     async fn connect(&mut self) {
         self.heard.clear();
         self.unwritten.clear();
-        self.connection = Some(self.room.hub.attach(Listener {
+        let listener = Listener {
             login: None,
             network: NetworkName::of(IpAddr::from([192, 0, 2, 1])),
             owners: vec![DEVICE],
             pulse: Pulse::Gateway(Duration::MAX),
             registrations: vec![RegistrationId(5)],
-        }));
+        };
+        self.connection = Some(self.room.hub.attach(listener, Instant::now()));
     }
 
     async fn disconnect(&mut self) {

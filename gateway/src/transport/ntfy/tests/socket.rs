@@ -1,6 +1,11 @@
 //! The WebSocket: whose pings keep it, and how it is told that a network has lost it.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::{server::conn::http1, service::service_fn};
@@ -74,6 +79,7 @@ impl Directory for OneOwner {
 }
 
 struct House {
+    address: SocketAddr,
     reports: mpsc::Receiver<Report>,
     room: Arc<NtfyRoom>,
     _shutdown: watch::Sender<bool>,
@@ -100,29 +106,38 @@ impl House {
         let address = listener.local_addr().expect("bound");
         let served = Arc::clone(&room);
         tokio::spawn(async move {
-            let (stream, peer) = listener.accept().await.expect("a client");
-            let visitor = Visitor {
-                audience: Audience::Home,
-                path: None,
-                source: peer.ip(),
-                stays: Stays::new(10, 10),
-            };
-            let service = service_fn(|request| {
-                let visit = Arc::clone(&served).visit(request, &visitor);
-                async move {
-                    let Visit::Here(answer) = visit else { panic!("it is the room's") };
-                    Ok::<_, Infallible>(answer.await)
-                }
-            });
-            let _ =
-                http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+            while let Ok((stream, peer)) = listener.accept().await {
+                let served = Arc::clone(&served);
+                let visitor = Visitor {
+                    audience: Audience::Home,
+                    path: None,
+                    source: peer.ip(),
+                    stays: Stays::new(10, 10),
+                };
+                let service = service_fn(move |request| {
+                    let visit = Arc::clone(&served).visit(request, &visitor);
+                    async move {
+                        let Visit::Here(answer) = visit else { panic!("it is the room's") };
+                        Ok::<_, Infallible>(answer.await)
+                    }
+                });
+                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(connection.with_upgrades());
+            }
         });
-        let stream = TcpStream::connect(address).await.expect("listening");
-        let url = format!("ws://{address}/upAbCdEf012345/ws");
+        let house = Self { address, reports, room, _shutdown: shutdown };
+        let client = house.client().await;
+        (house, client)
+    }
+
+    /// Another client that has read `open`.
+    async fn client(&self) -> WebSocketStream<TcpStream> {
+        let stream = TcpStream::connect(self.address).await.expect("listening");
+        let url = format!("ws://{}/upAbCdEf012345/ws", self.address);
         let (mut client, _) = soon(client_async(url, stream)).await.expect("a WebSocket");
         let open = soon(client.next()).await.expect("there").expect("a frame");
         assert!(open.to_text().expect("text").contains("\"event\":\"open\""), "{open}");
-        (Self { reports, room, _shutdown: shutdown }, client)
+        client
     }
 
     /// The next report of this kind.
@@ -178,4 +193,36 @@ async fn a_closed_web_socket_is_closed_and_a_reset_one_is_lost() {
         drop(client);
         assert_eq!(house.parting().await, wanted);
     }
+}
+
+#[tokio::test]
+async fn who_comes_back_while_a_dead_connection_stands_has_lost_it() {
+    let (mut house, first) = House::start(Duration::from_secs(60)).await;
+    house.event(|event| matches!(event, Event::Joined(_)).then_some(())).await;
+    // Who does not read does not answer.
+    assert_eq!(house.room.ping(DEVICE), Ok(()));
+    soon(first.get_ref().readable()).await.expect("the ping is there");
+    let second = house.client().await;
+    assert_eq!(house.parting().await, Parting::Lost);
+    house.event(|event| matches!(event, Event::Joined(_)).then_some(())).await;
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn who_overlaps_connections_that_are_alive_has_lost_nothing() {
+    let (mut house, mut first) = House::start(Duration::from_secs(60)).await;
+    house.event(|event| matches!(event, Event::Joined(_)).then_some(())).await;
+    assert_eq!(house.room.ping(DEVICE), Ok(()));
+    let ping = soon(first.next()).await.expect("there").expect("a frame");
+    assert!(matches!(ping, Message::Ping(_)), "{ping:?}");
+    soon(first.flush()).await.expect("it reads");
+    house.event(|event| matches!(event, Event::Stirred).then_some(())).await;
+    let second = house.client().await;
+    let contact = |event: &Event| match event {
+        Event::Left(_) | Event::Joined(_) => Some(false),
+        Event::Stirred => Some(true),
+        _ => None,
+    };
+    assert!(house.event(contact).await, "it was taken for one that has lost its connection");
+    drop((first, second));
 }
