@@ -43,6 +43,13 @@ const HEAD_START: Duration = Duration::from_micros(100);
 /// How often room in the planner's channel is looked for, while there is none.
 const BLOCKED: Duration = Duration::from_millis(20);
 
+/// How often the same is done while a batch waits for it …
+const BREATH: Duration = Duration::from_millis(1);
+
+/// … and for how long it does. Senders that are answered faster than the planner can take in what they send
+/// would soon be refused; answered later, they go at its pace, and much is acknowledged before it is written.
+const HELD_UP: Duration = Duration::from_millis(50);
+
 /// How long a failed disk is left alone at most: so much later than its mending messages are accepted again.
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
 
@@ -172,6 +179,7 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
     let mut state = core.lock();
     let mut lingered = Duration::ZERO;
     let mut rested = false;
+    let mut held_up = Duration::ZERO;
     loop {
         core.announce(&mut state);
         for beat in state.beats.drain(..) {
@@ -182,13 +190,17 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
             return None;
         }
         if state.is_urgent() || lingered >= core.pace.linger {
-            if !rested || state.mode != Mode::Open {
-                return Some(state);
+            let pause = match state.mode {
+                Mode::Open if rested => HEAD_START,
+                Mode::Open if state.is_blocked() && held_up < HELD_UP => BREATH,
+                Mode::Open | Mode::Closing | Mode::Failed => return Some(state),
+            };
+            if !std::mem::take(&mut rested) {
+                held_up += pause;
             }
             drop(state);
-            std::thread::sleep(HEAD_START);
+            std::thread::sleep(pause);
             state = core.lock();
-            rested = false;
             continue;
         }
         rested = true;

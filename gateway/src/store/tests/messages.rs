@@ -1,6 +1,6 @@
 //! The life of messages and accounts in a store whose disk works.
 
-use super::*;
+use super::{super::state::ARRIVALS, *};
 use crate::model::{
     Bound, Bounds, Tally,
     history::{History, Noted, Sheets},
@@ -314,6 +314,26 @@ fn a_planner_that_lags_slows_the_senders_and_misses_nothing() {
     }
     let next = world.append(push("again")).expect("accepted again");
     assert_eq!(world.accepted().0, next.id);
+}
+
+#[test]
+fn who_sends_faster_than_the_planner_takes_in_is_answered_later_instead_of_refused() {
+    let mut world = World::new();
+    let first = world.stored(push("first"));
+    // None of them waits for the disk: the channel is full, and one more has no room in it.
+    let ids: Vec<MessageId> =
+        (0..ARRIVALS).map(|_| world.append(volatile("x")).expect("accepted").id).collect();
+    let start = Instant::now();
+    let behind = world.append(push("behind")).expect("accepted");
+    bounded(&world.runtime, behind.commit).expect("written");
+    let held_up = start.elapsed();
+    assert!(held_up >= Duration::from_millis(50), "answered after {held_up:?}, long before it is taken in");
+    for id in [first].into_iter().chain(ids).chain([behind.id]) {
+        assert_eq!(world.accepted().0, id);
+    }
+    let start = Instant::now();
+    world.stored(push("once more"));
+    assert!(start.elapsed() < held_up, "a planner that has caught up holds up nobody");
 }
 
 #[test]
