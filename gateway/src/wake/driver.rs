@@ -1,11 +1,12 @@
 //! The shell around the planner: arrivals, reports and time in; consignments out.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use super::{
     Policy,
+    fresh::Fresh,
     keep_alive::{Keeper, Memory},
     planner::{Order, Planner},
     shelf::remaining_s,
@@ -57,9 +58,7 @@ pub struct Driver {
     chosen: Chosen,
     clock: SharedClock,
     expired: mpsc::UnboundedSender<Expired>,
-    /// Bodies that arrived in this round: what leaves at once needs no read. By device, because the members
-    /// of a group get a message each for itself.
-    fresh: HashMap<(DeviceId, MessageId), Arc<PushMessage>>,
+    fresh: Fresh,
     keeper: Keeper,
     meter: Arc<Meter>,
     planner: Planner,
@@ -88,7 +87,7 @@ impl Driver {
             chosen,
             clock,
             expired,
-            fresh: HashMap::new(),
+            fresh: Fresh::default(),
             keeper: Keeper::new(memory, max_keep_alive_s),
             meter,
             planner,
@@ -133,13 +132,17 @@ impl Driver {
                 () = self.telemetry.planner.asked() => self.telemetry.planner.answer(),
                 () = sleep(pause) => {}
             }
-            for _ in 0..ROUND {
-                if let Ok(report) = reports.try_recv() {
-                    self.report(&report);
-                } else if let Ok(arrival) = arrivals.try_recv() {
-                    self.arrive(arrival);
-                } else {
+            // In turns: what devices report of a flood must not keep out what comes meanwhile, which would be refused.
+            for _ in 0..ROUND / 2 {
+                let (report, arrival) = (reports.try_recv().ok(), arrivals.try_recv().ok());
+                if report.is_none() && arrival.is_none() {
                     break;
+                }
+                if let Some(report) = report {
+                    self.report(&report);
+                }
+                if let Some(arrival) = arrival {
+                    self.arrive(arrival);
                 }
             }
             // What the owner wanted before a message came holds for that message.
@@ -198,22 +201,22 @@ impl Driver {
                     self.telemetry.count(Phase::Replaced, 1);
                     self.meter.on_over(message.device, replaced, true);
                     self.planner.on_withdrawn(message.device, replaced);
-                    self.fresh.remove(&(message.device, replaced));
+                    self.fresh.take(message.device, replaced);
                 }
                 self.meter.on_pending(at, &message.pending());
                 self.planner.on_pending(at.instant, &message.pending());
-                self.fresh.insert((message.device, message.id), message);
+                self.fresh.add(message);
             }
             Arrival::CrowdedOut(device, id) => {
                 self.telemetry.count(Phase::Expired, 1);
                 self.meter.on_expired(device, &[id]);
                 self.planner.on_withdrawn(device, id);
-                self.fresh.remove(&(device, id));
+                self.fresh.take(device, id);
             }
             Arrival::Withdrawn(device, id) => {
                 self.meter.on_over(device, id, false);
                 self.planner.on_withdrawn(device, id);
-                self.fresh.remove(&(device, id));
+                self.fresh.take(device, id);
             }
         }
     }
@@ -235,6 +238,9 @@ impl Driver {
                     }
                     Order::Expire(device, ids) => {
                         self.meter.on_expired(device, &ids);
+                        for &id in &ids {
+                            self.fresh.take(device, id);
+                        }
                         // Nobody listens any more when the gateway shuts down.
                         drop(self.expired.send((device, ids)));
                     }
@@ -242,7 +248,6 @@ impl Driver {
                 }
             }
         }
-        self.fresh.clear();
     }
 
     /// Asks each transport: the one that the device speaks does it. One that is gone by now is
@@ -294,20 +299,21 @@ impl Driver {
     }
 
     fn bodies(
-        &self,
+        &mut self,
         device: DeviceId,
         due: &[(MessageId, bool)],
     ) -> Vec<Result<Option<Arc<PushMessage>>, NotStored>> {
-        let body = |&(id, _): &(MessageId, bool)| match self.fresh.get(&(device, id)) {
-            Some(message) => Ok(Some(Arc::clone(message))),
+        let fresh: Vec<_> = due.iter().map(|&(id, _)| (id, self.fresh.take(device, id))).collect();
+        let read = |(id, fresh): (MessageId, Option<Arc<PushMessage>>)| match fresh {
+            Some(message) => Ok(Some(message)),
             None => self.backlog.load(device, id),
         };
-        if due.iter().all(|(id, _)| self.fresh.contains_key(&(device, *id))) {
-            return due.iter().map(body).collect();
+        if fresh.iter().all(|(_, message)| message.is_some()) {
+            return fresh.into_iter().map(read).collect();
         }
         // A read of an SD card may take milliseconds: the worker's other tasks move on meanwhile. Once
         // for all of them, because each time may cost a thread.
-        tokio::task::block_in_place(|| due.iter().map(body).collect())
+        tokio::task::block_in_place(|| fresh.into_iter().map(read).collect())
     }
 }
 

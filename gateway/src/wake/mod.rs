@@ -22,13 +22,15 @@
 //!
 //! # Map
 //! [`settings`] what the owner wants · [`gate`] what may leave now · [`class`] what waits at one urgency ·
-//! [`cap`] who has woken the device how often · [`line`] one device · [`planner`] all of them.
+//! [`cap`] who has woken the device how often · [`line`] one device · [`planner`] all of them · [`fresh`] bodies that leave without
+//! a read.
 
 mod cap;
 #[cfg(test)]
 mod cap_tests;
 mod class;
 mod driver;
+mod fresh;
 mod gate;
 pub mod keep_alive;
 mod line;
