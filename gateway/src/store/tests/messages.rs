@@ -31,11 +31,16 @@ fn what_was_committed_is_there_after_a_restart() {
 fn what_is_acknowledged_before_its_batch_is_not_written() {
     let world = World::new();
     let gate = world.faults().gate.lock().expect("the gate is free");
+    // With a batch that is on its way the committer is busy, and takes nothing else.
+    let busy = world.append(push("busy")).expect("accepted");
+    eventually("the batch is on its way", || !world.core().lock().flying.is_empty());
     let (first, second) =
         (world.append(push("1")).expect("accepted"), world.append(push("2")).expect("accepted"));
-    // One of them may be on its way already; both are safe as soon as the device has them.
+    // Both are safe as soon as the device has them, and so is the one that is being written.
     world.settle(first.id);
     world.settle(second.id);
+    world.settle(busy.id);
+    bounded(&world.runtime, busy.commit).expect("acknowledged");
     bounded(&world.runtime, first.commit).expect("acknowledged");
     bounded(&world.runtime, second.commit).expect("acknowledged");
     let third = world.append(push("3")).expect("accepted");
