@@ -1,7 +1,8 @@
 # The image in an emulated board, for test-image, which sources this: how it is started and cut off, how files get
 # onto it, and how a device and its pushes go in and out. Everything is kept in $test.
 #
-# machine is virt, raspi3b or pc; image, where its image lies; begin, what SECONDS was when the test began.
+# machine is virt, raspi3b or pc; image, where its image lies; patience, for how many seconds anything is waited for;
+# begin, what SECONDS was when the test began.
 
 step() { echo "test-image: $((SECONDS - begin)) s: $machine: $*"; }
 fail() {
@@ -17,12 +18,12 @@ cut_power() {
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 pause() { read -rt "$1" <> <(:) || true; }
-# What the command says becomes true, or it is a failure after TEST_PATIENCE seconds (300).
+# What the command says becomes true, or it is a failure after TEST_PATIENCE seconds (patience).
 eventually() { # what, command...
-    local what=$1 limit=$((SECONDS + ${TEST_PATIENCE:-300}))
+    local what=$1 limit=$((SECONDS + ${TEST_PATIENCE:-$patience}))
     shift
     until "$@" >/dev/null 2>&1; do
-        ((SECONDS < limit)) || fail "for ${TEST_PATIENCE:-300} s there was not: $what"
+        ((SECONDS < limit)) || fail "for ${TEST_PATIENCE:-$patience} s there was not: $what"
         kill -0 "$qemu" 2>/dev/null || fail "qemu has ended"
         pause 0.3
     done
