@@ -22,8 +22,8 @@
 //!
 //! # Map
 //! [`settings`] what the owner wants · [`gate`] what may leave now · [`class`] what waits at one urgency ·
-//! [`cap`] who has woken the device how often · [`line`] one device · [`planner`] all of them · [`fresh`] bodies that leave without
-//! a read.
+//! [`cap`] who has woken the device how often · [`line`] one device · [`planner`] all of them · [`fresh`] bodies
+//! that leave without a read.
 
 mod cap;
 #[cfg(test)]
