@@ -1,17 +1,12 @@
 //! The battery of every room. A message is settled here when it was written to a connection, so the client
 //! acknowledges by writing what it has taken from its mailbox.
 
-use std::{
-    collections::VecDeque,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    clock::SystemClock,
+    clock::{Clock as _, SystemClock},
     config::{AnonymousPublish, NtfyConfig},
     model::{AppToken, DeviceId, MessageId, NetworkName, RegistrationId, Session},
     transport::{
@@ -125,7 +120,7 @@ impl Harness for Door {
             pulse: Pulse::Gateway(Duration::MAX),
             registrations: vec![RegistrationId(5)],
         };
-        self.connection = Some(self.room.hub.attach(listener, Instant::now()));
+        self.connection = Some(self.room.hub.attach(listener, SystemClock::default().moment().instant));
     }
 
     async fn disconnect(&mut self) {
