@@ -10,6 +10,7 @@ pub mod autopush;
 mod battery;
 mod directory;
 pub mod fake;
+mod flying;
 mod history;
 pub mod mqtt;
 pub mod ntfy;

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::config::WINDOW;
 use crate::{
     model::{AppToken, DeviceId, MessageId},
-    transport::{Item, Turned},
+    transport::{Item, Turned, flying::Flying},
 };
 
 /// What a connection is told.
@@ -42,43 +42,21 @@ pub(super) struct Seat {
     mail: mpsc::UnboundedSender<Mail>,
 }
 
-#[derive(Debug, Default)]
-struct Flying {
-    bytes: usize,
-    messages: HashMap<MessageId, usize>,
-}
-
 impl Seat {
     /// Passes messages on to the connection, if its window has room for all of them.
     pub(super) fn accept(&self, items: Vec<Item>) -> Result<(), Turned> {
         let mut flying = lock(&self.flying);
-        let added: usize = items.iter().map(|item| item.message.body.len()).sum();
-        if flying.messages.len() + items.len() > usize::from(WINDOW.messages)
-            // One message always goes, however large, or it would wait for ever.
-            || (!flying.messages.is_empty() && flying.bytes + added > WINDOW.bytes as usize)
-            || (items.len() > 1 && added > WINDOW.bytes as usize)
-        {
+        if !flying.has_room(WINDOW, &items) {
             return Err(Turned::Full);
         }
-        for item in &items {
-            let size = item.message.body.len();
-            flying.bytes += size;
-            if let Some(before) = flying.messages.insert(item.message.id, size) {
-                flying.bytes -= before;
-            }
-        }
+        items.iter().for_each(|item| flying.start(item));
         drop(flying);
         self.mail.send(Mail::Deliver(items)).map_err(|_| Turned::Absent)
     }
 
     /// These take no room in the window any more.
     pub(super) fn settle(&self, ids: &[MessageId]) {
-        let mut flying = lock(&self.flying);
-        for id in ids {
-            if let Some(size) = flying.messages.remove(id) {
-                flying.bytes -= size;
-            }
-        }
+        lock(&self.flying).land(ids);
     }
 
     /// Tells the connection something; nothing happens when it is gone.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::config::{MAIL_MAX, WINDOW, WRITTEN_MAX};
 use crate::{
     model::{DeviceId, MessageId, NetworkName, RegistrationId},
-    transport::{Consignment, Event, Item, Joined, Parting, Pulse, Turned},
+    transport::{Consignment, Event, Item, Joined, Parting, Pulse, Turned, flying::Flying},
 };
 
 /// What a connection is told. It ends when nobody can tell it anything any more.
@@ -95,31 +95,8 @@ impl Connection {
 #[derive(Debug, Default)]
 struct Present {
     connections: Vec<u64>,
-    /// Handed over and not written yet, with its size.
-    flying: HashMap<MessageId, usize>,
-    flying_bytes: usize,
-}
-
-impl Present {
-    /// What was on its way is on its way no longer.
-    fn drop_all(&mut self) {
-        self.flying.clear();
-        self.flying_bytes = 0;
-    }
-
-    fn land(&mut self, id: MessageId) {
-        if let Some(size) = self.flying.remove(&id) {
-            self.flying_bytes -= size;
-        }
-    }
-
-    fn has_room(&self, items: &[Item]) -> bool {
-        let added: usize = items.iter().map(|item| item.message.body.len()).sum();
-        self.flying.len() + items.len() <= usize::from(WINDOW.messages)
-            // One message always goes, however large, or it would wait for ever.
-            && (self.flying.is_empty() && items.len() == 1
-                || self.flying_bytes + added <= WINDOW.bytes as usize)
-    }
+    /// Handed over and not written yet.
+    flying: Flying,
 }
 
 impl Hub {
@@ -155,7 +132,7 @@ impl Hub {
             if present.connections.is_empty() {
                 self.report(owner, joined);
             } else if others.all(|other| other.is_overdue(now)) {
-                present.drop_all();
+                present.flying = Flying::default();
                 self.report(owner, Event::Left(Parting::Lost));
                 self.report(owner, joined);
             } else {
@@ -188,13 +165,13 @@ impl Hub {
         let mut inner = self.inner();
         let Inner { connections, present, .. } = &mut *inner;
         let present = present.get_mut(&device).ok_or(Turned::Absent)?;
-        if !present.has_room(&items) {
+        if !present.flying.has_room(WINDOW, &items) {
             return Err(Turned::Full);
         }
         let mut unheard = Vec::new();
         for item in items {
             let (id, registration) = (item.message.id, item.message.registration);
-            let (size, item) = (item.message.body.len(), Arc::new(item));
+            let item = Arc::new(item);
             let mut heard = false;
             for number in &present.connections {
                 let Some(connection) = connections.get_mut(number) else { continue };
@@ -209,12 +186,10 @@ impl Hub {
                     None => {}
                 }
             }
-            if !heard {
-                unheard.push(id);
-            } else if let Some(before) = present.flying.insert(id, size) {
-                present.flying_bytes = present.flying_bytes - before + size;
+            if heard {
+                present.flying.start(&item);
             } else {
-                present.flying_bytes += size;
+                unheard.push(id);
             }
         }
         drop(inner);
@@ -251,7 +226,7 @@ impl Hub {
         let mut inner = self.inner();
         for &Written { id, line, owner } in messages {
             if let Some(present) = inner.present.get_mut(&line) {
-                present.land(id);
+                present.flying.land(&[id]);
             }
             let written = inner.written.entry(owner).or_default();
             written.insert(id);

@@ -357,3 +357,20 @@ async fn register(directory: &dyn Directory, asked: &Registering) -> Result<Regi
     })?;
     directory.register_at(asked.device, asked.request.clone(), asked.address.clone(), asked.most).await
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    /// Without it the kernel sends the last bytes to a server that has gone, again and again, for a quarter of an hour.
+    #[tokio::test]
+    async fn the_kernel_gives_up_a_server_that_takes_nothing() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        prepare(&stream, Duration::from_secs(60)).expect("set");
+        assert_eq!(getsockopt(&stream, sockopt::TcpUserTimeout).expect("asked"), 60_000);
+        assert!(stream.nodelay().expect("asked"));
+    }
+}

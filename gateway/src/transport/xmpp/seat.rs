@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::config::WINDOW;
 use crate::{
     model::{DeviceId, MessageId},
-    transport::{Consignment, Item, Turned},
+    transport::{Consignment, Item, Turned, flying::Flying},
 };
 
 /// What the task that owns the stream is told.
@@ -25,8 +25,7 @@ pub(super) enum Mail {
 /// One account that can be sent something.
 #[derive(Debug, Default)]
 struct Seat {
-    bytes: usize,
-    flying: HashMap<MessageId, usize>,
+    flying: Flying,
     number: u64,
 }
 
@@ -58,21 +57,10 @@ impl Seats {
         let Consignment { device, items } = consignment;
         let mut inner = self.lock();
         let seat = inner.seats.get_mut(&device).ok_or(Turned::Absent)?;
-        let added: usize = items.iter().map(|item| item.message.body.len()).sum();
-        // One message always goes, however large, or it would wait for ever.
-        let alone = seat.flying.is_empty() && items.len() == 1;
-        if seat.flying.len() + items.len() > usize::from(WINDOW.messages)
-            || (!alone && seat.bytes + added > WINDOW.bytes as usize)
-        {
+        if !seat.flying.has_room(WINDOW, &items) {
             return Err(Turned::Full);
         }
-        for item in &items {
-            let size = item.message.body.len();
-            seat.bytes += size;
-            if let Some(before) = seat.flying.insert(item.message.id, size) {
-                seat.bytes -= before;
-            }
-        }
+        items.iter().for_each(|item| seat.flying.start(item));
         // Under the lock, so that what is for one seat is never behind what is for its successor.
         self.mail.send(Mail::Deliver(device, seat.number, items)).map_err(|_| Turned::Absent)
     }
@@ -84,12 +72,8 @@ impl Seats {
 
     /// These take no room in the window any more.
     pub(super) fn settle(&self, device: DeviceId, ids: &[MessageId]) {
-        let mut inner = self.lock();
-        let Some(seat) = inner.seats.get_mut(&device) else { return };
-        for id in ids {
-            if let Some(size) = seat.flying.remove(id) {
-                seat.bytes -= size;
-            }
+        if let Some(seat) = self.lock().seats.get_mut(&device) {
+            seat.flying.land(ids);
         }
     }
 
