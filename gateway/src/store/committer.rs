@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -49,6 +49,9 @@ const BREATH: Duration = Duration::from_millis(1);
 /// … and for how long it does. Senders that are answered faster than the planner can take in what they send
 /// would soon be refused; answered later, they go at its pace, and much is acknowledged before it is written.
 const HELD_UP: Duration = Duration::from_millis(50);
+
+/// For how many [`Pace::linger`]s nothing comes before the store is at rest.
+const QUIET: u32 = 30;
 
 /// How long a failed disk is left alone at most: so much later than its mending messages are accepted again.
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
@@ -155,7 +158,15 @@ pub(super) fn start(core: &Arc<Core>) -> io::Result<Closer> {
 fn run(core: &Core) {
     let mut pause = core.pace.probe;
     let mut proportion = Proportion::default();
-    while let Some(mut state) = next(core) {
+    loop {
+        let mut state = match next(core, proportion.may_rest()) {
+            Next::Batch(state) => state,
+            Next::End => return,
+            Next::Rest => {
+                proportion.rest(core);
+                continue;
+            }
+        };
         if state.mode == Mode::Failed {
             // Whoever asks for a sign of life has the disk probed early: he asks more rarely than that.
             let waited = core.work.wait_timeout_while(state, pause, |state| {
@@ -169,14 +180,24 @@ fn run(core: &Core) {
         pause = core.pace.probe;
         let job = state.take();
         drop(state);
+        let bodies = job.inserts.iter().map(|insert| insert.message.body.len() as u64).sum();
         commit(core, job);
-        proportion.keep(core);
+        proportion.keep(core, bodies);
     }
 }
 
-/// Waits for work; `None`: the store is closing and everything is written, or the disk has failed.
-fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
+/// What the committer does next.
+enum Next<'a> {
+    Batch(MutexGuard<'a, State>),
+    /// The store is closing and everything is written, or the disk has failed.
+    End,
+    Rest,
+}
+
+/// Waits for work, or if it `may_rest` for none.
+fn next(core: &Core, may_rest: bool) -> Next<'_> {
     let mut state = core.lock();
+    let mut quiet = 0;
     let mut lingered = Duration::ZERO;
     let mut rested = false;
     let mut held_up = Duration::ZERO;
@@ -187,13 +208,13 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
             beat.send(()).ok();
         }
         if state.mode == Mode::Closing && (state.broken || !state.has_work()) {
-            return None;
+            return Next::End;
         }
         if state.is_urgent() || lingered >= core.pace.linger {
             let pause = match state.mode {
                 Mode::Open if rested => HEAD_START,
                 Mode::Open if state.is_blocked() && held_up < HELD_UP => BREATH,
-                Mode::Open | Mode::Closing | Mode::Failed => return Some(state),
+                Mode::Open | Mode::Closing | Mode::Failed => return Next::Batch(state),
             };
             if !std::mem::take(&mut rested) {
                 held_up += pause;
@@ -206,6 +227,8 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
         rested = true;
         let pause = match (state.is_blocked(), !state.has_ends()) {
             (true, _) => BLOCKED,
+            (false, true) if may_rest && quiet == QUIET => return Next::Rest,
+            (false, true) if may_rest => core.pace.linger,
             (false, false) => core.pace.linger,
             (false, true) => {
                 state = core
@@ -228,6 +251,8 @@ fn next(core: &Core) -> Option<std::sync::MutexGuard<'_, State>> {
         state = woken;
         if timeout.timed_out() && state.has_ends() {
             lingered += pause;
+        } else if timeout.timed_out() && !blocked {
+            quiet += 1;
         }
     }
 }

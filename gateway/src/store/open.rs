@@ -57,7 +57,7 @@ pub(super) fn store(
     found.share_out();
     let token_key = found.complete(&disk).map_err(failed)?;
     let size = disk.size().map_err(failed)?;
-    if !disk.stands_in() && size > proportion::at_start(live) {
+    if !disk.stands_in() && size > proportion::at_rest(live) {
         tracing::info!(size, live, "the database has grown out of proportion; writing it anew");
         if let Err(error) = disk.rebuild() {
             tracing::warn!(%error, "the database could not be written anew; going on with the old one");

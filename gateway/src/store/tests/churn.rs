@@ -3,8 +3,11 @@
 use super::*;
 
 /// What the files may have over 4 times what lives in them: sled turns over five segments of 512 KB even
-/// when next to nothing lives. The next start brings it down to 2 MB.
+/// when next to nothing lives.
 const SPARE: u64 = 5 * (512 << 10) + (64 << 10);
+
+/// The same when nothing has come for a while, and at the start.
+const SPARE_AT_REST: u64 = 2 << 20;
 
 /// The same where much has waited and has left.
 const SPARE_AFTER: u64 = 3 << 20;
@@ -35,6 +38,9 @@ fn churn(count: usize, kept: usize) {
             assert!(files <= 4 * live + SPARE, "{files} bytes for {live} after {number}");
         }
     }
+    let core = &world.intake.0;
+    eventually("the file is in proportion", || files(world.dir.path()) <= 4 * live(core) + SPARE_AT_REST);
+    assert_eq!(core.lock().waiting.iter().count(), waiting.len());
 }
 
 /// Lets `count` messages of 1 KB wait, no more than may, and then settles all but each `kept`th, in an order of its own.
