@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::LazyLock,
     thread::JoinHandle,
 };
 
@@ -146,8 +147,15 @@ impl Control {
     }
 }
 
+/// Four of them run in each cycle: without what sorts out versions on the way to an interpreter, and without the
+/// packages that are installed, which would cost as much as all gateways together.
 fn python(program: &str) -> Command {
-    let mut command = Command::new("python3");
-    command.args(["-c", program]).stdin(Stdio::null());
+    static INTERPRETER: LazyLock<String> = LazyLock::new(|| {
+        let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+        let path = output.ok().and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+        if path.trim().is_empty() { "python3".to_owned() } else { path.trim().to_owned() }
+    });
+    let mut command = Command::new(&*INTERPRETER);
+    command.args(["-I", "-S", "-c", program]).stdin(Stdio::null());
     command
 }
