@@ -334,13 +334,15 @@ impl State {
         job
     }
 
-    /// The oldest, because they lie together.
+    /// What was taken back, and of the rest the oldest, because they lie together.
     fn take_deletions(&mut self) -> Vec<u64> {
         if self.deletions.len() > BATCH_DELETIONS {
             self.deletions.sort_unstable();
         }
         let later = self.deletions.split_off(self.deletions.len().min(BATCH_DELETIONS));
-        std::mem::replace(&mut self.deletions, later)
+        let mut now = std::mem::replace(&mut self.deletions, later);
+        now.append(&mut self.queue.cancelled);
+        now
     }
 
     /// What is left of the shares that have ended, of the oldest messages.

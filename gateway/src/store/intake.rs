@@ -184,11 +184,11 @@ impl Intake {
             // Its sender does not want it any more; what it has replaced ends with it.
             state.queue.waiters.append(&mut queued.waiters);
             for (old, slot) in queued.drops.drain(..) {
-                state.deletions.push(old);
+                state.queue.cancelled.push(old);
                 state.queue.undo.push(Undo::Wait(old, slot));
             }
         } else {
-            state.deletions.push(number);
+            state.queue.cancelled.push(number);
             state.queue.undo.push(Undo::Wait(number, slot));
         }
         if let Some(device) = state.accounts.registration(registration).map(|found| found.device) {

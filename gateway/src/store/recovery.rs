@@ -73,6 +73,7 @@ impl State {
         self.repair.keys.extend(job.writes.into_iter().map(|(key, _)| key));
         self.shares_changed.extend(job.shares.into_iter().map(|(number, _)| number));
         self.deletions.extend(job.deletions);
+        self.deletions.append(&mut self.queue.cancelled);
         let Self { deletions, waiting, .. } = self;
         deletions.retain(|number| !waiting.contains(*number));
         self.queue.reserve = false;

@@ -128,6 +128,9 @@ pub(super) struct Slot {
 pub(super) struct Queue {
     /// Bytes of bodies.
     pub(super) bytes: usize,
+    /// Messages on disk that were taken back: unlike other deletions they are all in the next batch, by which that is
+    /// answered.
+    pub(super) cancelled: Vec<u64>,
     pub(super) messages: BTreeMap<u64, Queued>,
     /// Who is a member no longer once the batch is safe.
     pub(super) releases: Vec<Release>,

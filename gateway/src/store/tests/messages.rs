@@ -125,6 +125,26 @@ fn ttl_0_never_touches_the_disk() {
     assert_eq!(world.reopen().restored.len(), 1);
 }
 
+/// A DELETE is answered by the batch that has its deletion, however many others are to come before it.
+#[test]
+fn what_was_taken_back_is_deleted_before_that_is_answered() {
+    let world = World::new();
+    let commits: Vec<_> = (0..600).map(|_| world.append(push("settled")).expect("accepted")).collect();
+    let settled: Vec<_> = commits.iter().map(|appended| appended.id).collect();
+    commits.into_iter().for_each(|one| bounded(&world.runtime, one.commit).expect("written"));
+    let cancelled = world.stored(push("cancelled"));
+    let gate = world.faults().gate.lock().expect("the gate is free");
+    let held_up = world.append(push("held up")).expect("accepted");
+    eventually("its batch has begun", || world.core().lock().busy);
+    world.ledger.settle(DeviceId(1), &settled, Phase::Acked);
+    let cancel = world.cancel(cancelled).expect("accepted").expect("it waits");
+    drop(gate);
+    bounded(&world.runtime, held_up.commit).expect("written");
+    bounded(&world.runtime, cancel).expect("written");
+    let found = world.core().disk.read(&message_key(cancelled.0)).expect("readable");
+    assert!(found.is_none(), "it would come back after a kill");
+}
+
 #[test]
 fn a_message_can_be_taken_back() {
     let mut world = World::new();
