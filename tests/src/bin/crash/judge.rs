@@ -82,6 +82,8 @@ struct Ack {
     /// When the gateway was certain to have read the PUBACK. A PUBACK on a connection that ends at once
     /// may never be read.
     heard: Option<Instant>,
+    /// When the first PUBACK was about to be written.
+    sent: Instant,
 }
 
 /// Whether a newer message has taken a message's place.
@@ -246,7 +248,9 @@ impl Judge {
         }
         let before = |end: Asked| matches!(end, Asked::Done(at) if at < since);
         let acked = message.ack.and_then(|ack| ack.committed).is_some_and(|at| at < since);
-        let replaced = matches!(self.replaced(id), Replaced::Since(at) if at < since);
+        // What was acknowledged is replaced no more: its deletion is as lazy as that of others.
+        let waited = |until: Instant| message.ack.is_none_or(|ack| ack.sent > until);
+        let replaced = matches!(self.replaced(id), Replaced::Since(at) if at < since && waited(at));
         let over = Duration::from_secs(message.ttl_s.into()) + EXPIRED;
         let expired = message.answered.is_some_and(|at| at + over < since);
         let volatile = message.ttl_s == 0 && message.generation < self.generation;
@@ -255,8 +259,11 @@ impl Judge {
             self.totals.returned += 1;
             let cancelled = message.cancelled;
             let why = format!("cancelled {cancelled:?} acked {acked} replaced {replaced} expired {expired}");
-            let described = self.describe(id);
-            self.complain(format!("{described} came back: {why}, registration {:?}", registration.removed));
+            let (described, after) = (self.describe(id), self.successors(id));
+            self.complain(format!(
+                "{described} came back: {why}, registration {:?}: {message:?}, replaced by {after:?}",
+                registration.removed
+            ));
         }
         self.message(id).received = true;
         Some(id)
@@ -264,16 +271,19 @@ impl Judge {
 
     /// Notes that PUBACKs are about to be written.
     pub(crate) fn acking(&mut self, ids: &[u64]) {
+        let now = Instant::now();
         for &id in ids {
-            self.message(id).ack = Some(Ack { committed: None, heard: None });
+            let sent = self.messages[&id].ack.map_or(now, |ack| ack.sent);
+            self.message(id).ack = Some(Ack { committed: None, heard: None, sent });
         }
     }
 
     /// Notes that the gateway has answered a ping that followed these PUBACKs.
     pub(crate) fn heard(&mut self, ids: Vec<u64>) {
-        let heard = Some(Instant::now());
+        let now = Instant::now();
         for &id in &ids {
-            self.message(id).ack = Some(Ack { committed: None, heard });
+            let sent = self.messages[&id].ack.map_or(now, |ack| ack.sent);
+            self.message(id).ack = Some(Ack { committed: None, heard: Some(now), sent });
         }
         self.acks.extend(ids);
     }
@@ -364,6 +374,12 @@ impl Judge {
             next = message.successor;
         }
         fate
+    }
+
+    /// What has taken a message's place, one after the other.
+    fn successors(&self, id: u64) -> Vec<(u64, &Message)> {
+        let next = |id: u64| self.messages[&id].successor.map(|next| (next, &self.messages[&next]));
+        std::iter::successors(next(id), |(id, _)| next(*id)).collect()
     }
 
     fn describe(&self, id: u64) -> String {
