@@ -80,7 +80,8 @@ impl Proportion {
         self.written >= REST_AFTER
     }
 
-    /// The same when no batch has come for a while: the file may have less then.
+    /// Writes the database anew if it is out of proportion although no batch has come for a while: the file may have
+    /// less then.
     pub(super) fn rest(&mut self, core: &Core) {
         self.written = 0;
         let Ok(size) = core.disk.length() else { return };
