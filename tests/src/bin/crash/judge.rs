@@ -271,21 +271,22 @@ impl Judge {
 
     /// Notes that PUBACKs are about to be written.
     pub(crate) fn acking(&mut self, ids: &[u64]) {
-        let now = Instant::now();
-        for &id in ids {
-            let sent = self.messages[&id].ack.map_or(now, |ack| ack.sent);
-            self.message(id).ack = Some(Ack { committed: None, heard: None, sent });
-        }
+        self.acknowledge(ids, None);
     }
 
     /// Notes that the gateway has answered a ping that followed these PUBACKs.
     pub(crate) fn heard(&mut self, ids: Vec<u64>) {
-        let now = Instant::now();
-        for &id in &ids {
-            let sent = self.messages[&id].ack.map_or(now, |ack| ack.sent);
-            self.message(id).ack = Some(Ack { committed: None, heard: Some(now), sent });
-        }
+        self.acknowledge(&ids, Some(Instant::now()));
         self.acks.extend(ids);
+    }
+
+    fn acknowledge(&mut self, ids: &[u64], heard: Option<Instant>) {
+        let now = Instant::now();
+        for &id in ids {
+            let message = self.message(id);
+            let sent = message.ack.map_or(now, |ack| ack.sent);
+            message.ack = Some(Ack { committed: None, heard, sent });
+        }
     }
 
     /// Notes the death of the process: what it was told long before its last proof is on disk.
