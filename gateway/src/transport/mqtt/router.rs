@@ -9,8 +9,8 @@
 //! What rumqttd 0.20 needs from its host: a link is built and left by one thread, because both block;
 //! it is left exactly once, by `Packet::Disconnect`, because a second event for a slot that has been
 //! given away disconnects a stranger; link ids and filters are never freed, so both are one per
-//! device; `$share` never gets here; and when its thread has died, links end, which [`Post::watch`]
-//! tells.
+//! device; nobody is told of what comes before a SUBSCRIBE is acknowledged; `$share` never gets here;
+//! and when its thread has died, links end, which [`Post::watch`] tells.
 
 use std::{
     pin::pin,
@@ -70,10 +70,17 @@ impl Link {
             match self.rx.next().await.map_err(|_| RouterDied)? {
                 Some(Notification::Forward(forward)) => return Ok(read_ticket(&forward.publish.payload)),
                 Some(Notification::Unschedule) => self.rx.wake().await.map_err(|_| RouterDied)?,
-                // Acknowledgements of our own SUBSCRIBE, and what a router never sends to QoS 0.
+                // What a router never sends to QoS 0.
                 Some(_) | None => {}
             }
         }
+    }
+
+    /// Resolves when the router has seen our SUBSCRIBE. It takes up all that the house has sent whenever it hears of
+    /// any of it, so that a ticket may overtake a SUBSCRIBE from before, and be for nobody.
+    async fn subscribed(&mut self) -> Result<(), RouterDied> {
+        while !matches!(self.rx.next().await.map_err(|_| RouterDied)?, Some(Notification::DeviceAck(_))) {}
+        Ok(())
     }
 }
 
@@ -132,13 +139,15 @@ impl Post {
         Ok((Self { jobs, pulse: Arc::clone(&pulse), tx }, Watch { pulse, rx }))
     }
 
-    /// A link for a device's connection, subscribed to its tickets. Links of one device are built
-    /// and left in the order in which that is asked for.
+    /// A link for a device's connection, which hears every ticket that is sent from now on. Links of one device are
+    /// built and left in the order in which that is asked for.
     pub(super) async fn link(&self, device: DeviceId) -> Result<Link, RouterDied> {
         let (answer, built) = oneshot::channel();
         self.jobs.send(Job::Build(device, answer)).map_err(|_| RouterDied)?;
         let (tx, rx) = built.await.map_err(|_| RouterDied)??;
-        Ok(Link { jobs: self.jobs.clone(), rx, tx: Some(tx) })
+        let mut link = Link { jobs: self.jobs.clone(), rx, tx: Some(tx) };
+        link.subscribed().await?;
+        Ok(link)
     }
 
     /// Resolves when the router has carried something from the house to the house.
@@ -264,7 +273,10 @@ fn read_ticket(ticket: &[u8]) -> Vec<MessageId> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
 
     use super::*;
 
@@ -311,6 +323,30 @@ mod tests {
         }
         post.send(DeviceId(1), &ids(&[7])).expect("sent");
         assert_eq!(soon(link.next()).await, Ok(ids(&[7])));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_link_hears_whatever_is_sent_once_it_is_there() {
+        let (post, _watch) = Post::start(10).expect("starts");
+        let post = Arc::new(post);
+        // The router takes up all that the house has sent as soon as it hears of any of it.
+        let stop = Arc::new(AtomicBool::new(false));
+        let noise = {
+            let (post, stop) = (Arc::clone(&post), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    post.send(DeviceId(9), &ids(&[9])).expect("sent");
+                    std::thread::yield_now();
+                }
+            })
+        };
+        for round in 0..200 {
+            let mut link = soon(post.link(DeviceId(round))).await.expect("linked");
+            post.send(DeviceId(round), &ids(&[round])).expect("sent");
+            assert_eq!(soon(link.next()).await, Ok(ids(&[round])));
+        }
+        stop.store(true, Ordering::Relaxed);
+        noise.join().expect("no panic");
     }
 
     #[tokio::test]
