@@ -76,7 +76,8 @@ impl Session {
     pub(super) fn flush(&mut self, now: Instant) {
         while self.phase == Phase::Open {
             if self.outbound.is_empty() {
-                let Some((about, answer)) = self.next_news() else { return };
+                let news = self.room_for_news().then(|| self.next_news()).flatten();
+                let Some((about, answer)) = news else { return };
                 self.outbound.push_back(Outbound::News(about, answer));
             }
             let (topic_qos, of) = match self.outbound.front() {
@@ -112,6 +113,12 @@ impl Session {
     fn vacant(&self) -> bool {
         self.flights.len() < usize::from(self.window.messages)
             && self.core.get_receive_maximum_vacancy_for_send().is_none_or(|vacancy| vacancy > 0)
+    }
+
+    /// Half of the window: a client that does not acknowledge news is to get its pushes all the same.
+    fn room_for_news(&self) -> bool {
+        let flying = self.flights.iter().filter(|flight| matches!(flight.of, Of::News(_))).count();
+        flying < usize::from(self.window.messages).div_ceil(2)
     }
 
     fn build(&self, outbound: &Outbound, pid: Option<u16>) -> Result<Packet, MqttError> {
