@@ -198,6 +198,10 @@ impl Listener {
     pub(crate) fn hear(&mut self, scene: &Scene<'_>, limit: Duration) -> Result<Option<Publish>> {
         while let Some(heard) = self.client.hear(limit)? {
             match heard {
+                // News of its registrations, which nobody here asks about.
+                Heard::Publish(publish) if !publish.topic.contains("/inbox/push/") => {
+                    self.client.ack(publish.packet_id.as_slice())?;
+                }
                 Heard::Publish(publish) => return Ok(Some(publish)),
                 Heard::Pong => {
                     let ids = self.unheard.pop_front().unwrap_or_default();
