@@ -82,7 +82,8 @@ fn main() -> ExitCode {
     let name = format!("{:?}", args.mode).to_lowercase();
     let jobs = args.jobs.clamp(1, args.cycles.max(1));
     let worlds: std::io::Result<Vec<World>> =
-        (0..jobs).map(|job| World::new(&args, args.seed.wrapping_add(job << 32))).collect();
+        // Controls in every other world are enough to judge the judge, and cost as much as the gateway does.
+        (0..jobs).map(|job| World::new(&args, args.seed.wrapping_add(job << 32), job % 2 == 0)).collect();
     let worlds = match worlds {
         Ok(worlds) => worlds,
         Err(error) => {

@@ -49,14 +49,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An error: this machine has no FUSE for us.
-    pub(crate) fn new(args: &Args, seed: u64) -> io::Result<Self> {
+    /// With SQLite beside it, where there is a disk, if it is `controlled`. An error: this machine has no FUSE for us.
+    pub(crate) fn new(args: &Args, seed: u64, controlled: bool) -> io::Result<Self> {
         let home = tempfile::Builder::new().prefix("crash-").tempdir().expect("a temporary directory");
         let disk = match args.mode {
             Mode::Kill => None,
             Mode::Cut | Mode::Torn => Some(Mounted::new(&home.path().join("mnt"))?),
         };
-        let controls = disk.as_ref().map(|disk| {
+        let controls = disk.as_ref().filter(|_| controlled).map(|disk| {
             let controls = Controls::create(disk.path());
             disk.sync_all();
             controls
