@@ -59,8 +59,16 @@ struct Counted {
     estimate: u64,
     /// Bytes of what is not messages.
     others: u64,
-    /// Bytes of the file.
+    /// Bytes of the file, after it was written anew if it was.
     size: u64,
+}
+
+impl Counted {
+    /// Whether so much has changed since that what lives is worth counting again: the file has grown, or what seems to
+    /// live has become less.
+    fn is_stale(&self, size: u64, estimate: u64) -> bool {
+        size > self.size + RUNNING / 4 || estimate < self.estimate - self.estimate / 8
+    }
 }
 
 impl Proportion {
@@ -109,7 +117,10 @@ impl Proportion {
         }
         tracing::info!(size, live, "the database has grown out of proportion; writing it anew");
         match core.disk.rebuild() {
-            Ok(()) => self.written = 0,
+            Ok(()) => {
+                self.written = 0;
+                self.counted.size = core.disk.length().unwrap_or(0);
+            }
             Err(error) => {
                 tracing::warn!(%error, "the database could not be written anew; going on with the old one");
                 self.pause = PAUSE;
@@ -129,9 +140,9 @@ impl Proportion {
     fn suspect(&self, core: &Core) -> Option<(u64, u64)> {
         let size = core.disk.length().ok().filter(|size| *size > running(self.counted.others))?;
         let estimate = self.estimate(core)?;
-        let changed = size > self.counted.size + RUNNING / 4
-            || estimate < self.counted.estimate - self.counted.estimate / 8;
-        (size > running(estimate) && (changed || self.counted.size == 0)).then_some((size, estimate))
+        let unknown = self.counted.size == 0;
+        (size > running(estimate) && (unknown || self.counted.is_stale(size, estimate)))
+            .then_some((size, estimate))
     }
 
     /// What seems to live; `None` while it is no time to look.

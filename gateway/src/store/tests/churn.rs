@@ -1,6 +1,7 @@
 //! What years of pushes leave behind.
 
 use super::*;
+use crate::model::{Bound, Bounds};
 
 /// What the files may have over 4 times what lives in them: sled turns over five segments of 512 KB even
 /// when next to nothing lives.
@@ -11,6 +12,9 @@ const SPARE_AT_REST: u64 = 2 << 20;
 
 /// The same where much has waited and has left.
 const SPARE_AFTER: u64 = 3 << 20;
+
+/// The same while batches come.
+const SPARE_RUNNING: u64 = 8 << 20;
 
 /// Sends `count` pushes of 1 KB through a store that keeps the newest `kept` of them, and checks the
 /// files each time that a tenth has gone through.
@@ -109,6 +113,44 @@ fn the_file_does_not_grow_with_what_has_passed() {
 fn a_file_that_has_been_drained_is_written_anew_while_the_store_is_open() {
     drain(5_000, 10_000_000);
     drain(5_000, 64);
+}
+
+/// Backlogs one after the other, beside messages that stay: the file is written anew after the last as after the first.
+#[test]
+fn a_file_that_was_written_anew_before_is_written_anew_again() {
+    const STAY: usize = 1_800;
+    let world = World::new();
+    let most = Bound { bytes: u64::MAX, messages: u32::MAX };
+    world.intake.bound(Bounds { device: most, registration: most, ..Bounds::default() });
+    let mut arrivals = world.arrivals;
+    let mut fill = |count: usize| {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let commits = (0..count.min(256)).map(|_| {
+                let appended =
+                    world.intake.append(push(&"x".repeat(1024)), world.clock.moment()).expect("accepted");
+                ids.push(appended.id);
+                appended.commit
+            });
+            for commit in commits.collect::<Vec<_>>() {
+                bounded(&world.runtime, commit).expect("written");
+            }
+            while arrivals.try_recv().is_ok() {}
+        }
+        ids
+    };
+    fill(STAY);
+    let core = &world.intake.0;
+    for round in 1..=4 {
+        world.ledger.settle(DeviceId(1), &fill(9_000), Phase::Acked);
+        eventually("what was settled is deleted", || core.lock().deletions.is_empty());
+        // It is not left in peace, in which it may have less.
+        let in_proportion = (0..100).any(|_| {
+            world.ledger.settle(DeviceId(1), &fill(1), Phase::Acked);
+            core.disk.size().expect("readable") <= 4 * live(core) + SPARE_RUNNING
+        });
+        assert!(in_proportion, "{} bytes for {} after backlog {round}", files(world.dir.path()), live(core));
+    }
 }
 
 /// `cargo test --release -p unifiedpush-gateway --lib churn -- --ignored`
