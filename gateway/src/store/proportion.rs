@@ -140,9 +140,7 @@ impl Proportion {
     fn suspect(&self, core: &Core) -> Option<(u64, u64)> {
         let size = core.disk.length().ok().filter(|size| *size > running(self.counted.others))?;
         let estimate = self.estimate(core)?;
-        let unknown = self.counted.size == 0;
-        (size > running(estimate) && (unknown || self.counted.is_stale(size, estimate)))
-            .then_some((size, estimate))
+        (size > running(estimate) && self.counted.is_stale(size, estimate)).then_some((size, estimate))
     }
 
     /// What seems to live; `None` while it is no time to look.
