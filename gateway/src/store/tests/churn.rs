@@ -49,10 +49,8 @@ fn churn(count: usize, kept: usize) {
     assert_eq!(core.lock().waiting.iter().count(), waiting.len());
 }
 
-/// Lets `count` messages of 1 KB wait, no more than may, and then settles all but each `kept`th, in an order of its own.
-fn drain(count: usize, kept: usize) {
-    let world = World::new();
-    let mut arrivals = world.arrivals;
+/// Lets `count` messages of 1 KB wait.
+fn fill(world: &mut World, count: usize) -> Vec<MessageId> {
     let (mut ids, mut commits) = (Vec::new(), Vec::new());
     for number in 1..=count {
         let body = format!("{number:01024}");
@@ -63,9 +61,16 @@ fn drain(count: usize, kept: usize) {
             for commit in commits.drain(..) {
                 bounded(&world.runtime, commit).expect("written");
             }
-            while arrivals.try_recv().is_ok() {}
+            while world.arrivals.try_recv().is_ok() {}
         }
     }
+    ids
+}
+
+/// Lets `count` messages of 1 KB wait, no more than may, and then settles all but each `kept`th, in an order of its own.
+fn drain(count: usize, kept: usize) {
+    let mut world = World::new();
+    let ids = fill(&mut world, count);
     let (left, gone): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| id.0 % kept as u64 == 0);
     let full = files(world.dir.path());
     assert!(full > 4 * (left.len() as u64 * 1100) + SPARE_AFTER, "{full} bytes are too few to tell");
@@ -119,37 +124,22 @@ fn a_file_that_has_been_drained_is_written_anew_while_the_store_is_open() {
 #[test]
 fn a_file_that_was_written_anew_before_is_written_anew_again() {
     const STAY: usize = 1_800;
-    let world = World::new();
+    let mut world = World::new();
     let most = Bound { bytes: u64::MAX, messages: u32::MAX };
     world.intake.bound(Bounds { device: most, registration: most, ..Bounds::default() });
-    let mut arrivals = world.arrivals;
-    let mut fill = |count: usize| {
-        let mut ids = Vec::new();
-        while ids.len() < count {
-            let commits = (0..count.min(256)).map(|_| {
-                let appended =
-                    world.intake.append(push(&"x".repeat(1024)), world.clock.moment()).expect("accepted");
-                ids.push(appended.id);
-                appended.commit
-            });
-            for commit in commits.collect::<Vec<_>>() {
-                bounded(&world.runtime, commit).expect("written");
-            }
-            while arrivals.try_recv().is_ok() {}
-        }
-        ids
-    };
-    fill(STAY);
-    let core = &world.intake.0;
+    fill(&mut world, STAY);
+    let core = Arc::clone(&world.intake.0);
     for round in 1..=4 {
-        world.ledger.settle(DeviceId(1), &fill(9_000), Phase::Acked);
+        let passing = fill(&mut world, 9_000);
+        world.ledger.settle(DeviceId(1), &passing, Phase::Acked);
         eventually("what was settled is deleted", || core.lock().deletions.is_empty());
         // It is not left in peace, in which it may have less.
         let in_proportion = (0..100).any(|_| {
-            world.ledger.settle(DeviceId(1), &fill(1), Phase::Acked);
-            core.disk.size().expect("readable") <= 4 * live(core) + SPARE_RUNNING
+            let passing = fill(&mut world, 1);
+            world.ledger.settle(DeviceId(1), &passing, Phase::Acked);
+            core.disk.size().expect("readable") <= 4 * live(&core) + SPARE_RUNNING
         });
-        assert!(in_proportion, "{} bytes for {} after backlog {round}", files(world.dir.path()), live(core));
+        assert!(in_proportion, "{} bytes for {} after backlog {round}", files(world.dir.path()), live(&core));
     }
 }
 
