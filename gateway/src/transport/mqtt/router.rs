@@ -175,7 +175,7 @@ impl Post {
     }
 }
 
-#[cfg(not(debug_assertions))]
+#[cfg(not(any(debug_assertions, test)))]
 impl Post {
     /// Only builds for tests have it.
     pub(super) async fn killed_on_purpose(&self) {
@@ -183,7 +183,7 @@ impl Post {
     }
 }
 
-#[cfg(debug_assertions)]
+#[cfg(any(debug_assertions, test))]
 impl Post {
     /// Kills the router when a scenario test asks for it: by SIGUSR2, and only where it has set
     /// `GATEWAY_TEST_KILL_ROUTER`. Does not return; the death is noticed as any other is.
