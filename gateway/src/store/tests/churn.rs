@@ -143,7 +143,7 @@ fn a_file_that_was_written_anew_before_is_written_anew_again() {
     }
 }
 
-/// `cargo test --release -p unifiedpush-gateway --lib churn -- --ignored`
+/// `cargo test --workspace --release --lib -- churn --ignored`
 #[test]
 #[ignore = "takes minutes; the shorter one shows the same"]
 fn nor_with_a_million() {
