@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::message::{Message, Parcel, Subscription};
 
 /// Sessions, connected or not.
-const CLIENTS_MAX: usize = 1000;
+const CLIENTS_MAX: usize = 2_048;
 /// Retained messages.
 const RETAINED_MAX: usize = 1000;
 /// Messages that wait for one client. What comes on top is lost to it.

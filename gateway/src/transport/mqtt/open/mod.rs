@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Connections at once.
-const CONNECTIONS_MAX: u64 = 256;
+const CONNECTIONS_MAX: u64 = 2_048;
 
 /// A listener that is not served yet.
 #[derive(Debug)]

@@ -25,12 +25,23 @@ use crate::{
     servers::{Running, Server, free_port, listener, text},
 };
 
+/// Which server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Posted to by HTTP; keeps on disk what is not acknowledged in time.
+    Gateway,
+    /// Published to, keeps nothing.
+    Mosquitto,
+    /// The gateway's listener without login: published to, keeps nothing.
+    OpenBroker,
+}
+
 /// A server.
 #[derive(Debug)]
 pub(super) struct House {
     binary: PathBuf,
     pub(super) mqtt: SocketAddr,
-    /// Where the gateway takes pushes, and listens with TLS.
+    /// Where the gateway takes pushes, and listens with TLS. Others are published to.
     pub(super) gateway: Option<Gateway>,
     running: Running,
     state: PathBuf,
@@ -50,10 +61,11 @@ impl std::fmt::Debug for Gateway {
 }
 
 impl House {
-    pub(super) fn start(side: Side, args: &Args, work: &Path) -> Result<Self> {
-        match side {
-            Side::Gateway => Self::gateway(args, work),
-            Side::Mosquitto | Side::Ntfy => Self::mosquitto(args, work),
+    pub(super) fn start(kind: Kind, args: &Args, work: &Path) -> Result<Self> {
+        match kind {
+            Kind::Gateway => Self::gateway(args, work),
+            Kind::Mosquitto => Self::mosquitto(args, work),
+            Kind::OpenBroker => Self::open_broker(args, work),
         }
     }
 
@@ -109,6 +121,19 @@ impl House {
         let mut running = Running::spawn(command, dir, Stdio::null())?;
         running.wait_for(address)?;
         Ok(Self { binary, gateway: None, mqtt: address, running, state })
+    }
+
+    /// The gateway's session layer as a broker for anybody.
+    fn open_broker(args: &Args, work: &Path) -> Result<Self> {
+        let binary = Server::binary(Side::Gateway, args).ok_or("--gateway was not named")?.to_owned();
+        let dir = fresh(work, "phones-open-broker")?;
+        let state = dir.join("state");
+        let mut command = Command::new(&binary);
+        command.arg("run").arg("--state-dir").arg(&state).args(["--public", "127.0.0.1:0"]);
+        command.args(["--mqtt", "127.0.0.1:0", "--open-broker", "127.0.0.1:0"]);
+        let mut running = Running::spawn(command, dir, Stdio::piped())?;
+        let mqtt = listener(&running.ready()?, "open-broker=mqtt://")?;
+        Ok(Self { binary, gateway: None, mqtt, running, state })
     }
 
     /// What only the gateway has.
