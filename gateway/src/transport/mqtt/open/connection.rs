@@ -55,7 +55,7 @@ pub(super) async fn serve(broker: &Arc<Broker>, mut stream: TcpStream, slot: u64
             }
             ticket = link.next() => {
                 ticket?;
-                broker.with(|house, now| session.deliver(house, now));
+                broker.with(|house, now| session.called(house, now));
             }
             read = stream.read(&mut buffer) => match read {
                 Ok(read) if read > 0 => {

@@ -58,6 +58,9 @@ pub(super) struct Arrival {
     pub(super) will: Option<Will>,
 }
 
+/// Who shares a subscription, and at which QoS it gets what is published.
+type Member = (Box<str>, u8);
+
 /// How long a session outlives its connection; `None`: for ever.
 pub(super) type Expiry = Option<Duration>;
 
@@ -65,6 +68,8 @@ pub(super) type Expiry = Option<Duration>;
 struct Connected {
     kick: Kick,
     slot: u64,
+    /// A ticket is on its way to it: whoever has got one looks at all that waits.
+    told: bool,
 }
 
 /// A session.
@@ -97,8 +102,8 @@ pub(in crate::transport::mqtt) struct House {
     retained: BTreeMap<Box<str>, Arc<Message>>,
     /// Counts on, so that the members of a shared subscription take turns.
     turn: usize,
-    /// Slots of connections for which something waits.
-    tickets: HashSet<u64>,
+    /// Slots of connections that are to be told that something waits.
+    tickets: Vec<u64>,
 }
 
 impl House {
@@ -118,7 +123,7 @@ impl House {
         }
         self.epoch += 1;
         let client = self.clients.entry(name.clone()).or_default();
-        client.connected = Some(Connected { kick, slot });
+        client.connected = Some(Connected { kick, slot, told: false });
         client.ends = None;
         client.epoch = self.epoch;
         client.expiry = expiry;
@@ -208,61 +213,50 @@ impl House {
         // What is passed on now is news, not a retained message, whatever the publisher said.
         let retain = std::mem::take(&mut message.retain);
         let message = Arc::new(message);
+        let parcel =
+            |qos| Parcel { identifiers: Vec::new(), message: Arc::clone(&message), qos, retain: false };
         let mut wanted = false;
-        let mut groups: BTreeMap<(&str, &str), Vec<(&str, u8)>> = BTreeMap::new();
-        let mut copies = Vec::new();
-        for (name, client) in &self.clients {
+        let mut groups: BTreeMap<_, Vec<Member>> = BTreeMap::new();
+        for (name, client) in &mut self.clients {
             let mut copy: Option<Parcel> = None;
             for subscription in client.subscriptions.iter().filter(|one| one.wants(&message.topic)) {
                 let qos = subscription.qos.min(message.qos);
                 if let Some(group) = &subscription.group {
-                    groups.entry((group, &subscription.filter)).or_default().push((name, qos));
+                    let shared = (group.clone(), subscription.filter.clone());
+                    groups.entry(shared).or_default().push((name.clone(), qos));
                     continue;
                 }
                 if subscription.no_local && **name == *from {
                     continue;
                 }
-                let copy = copy.get_or_insert_with(|| Parcel {
-                    identifiers: Vec::new(),
-                    message: Arc::clone(&message),
-                    qos,
-                    retain: false,
-                });
+                let copy = copy.get_or_insert_with(|| parcel(qos));
                 copy.qos = copy.qos.max(qos);
                 copy.retain |= retain && subscription.retain_as_published;
                 copy.identifiers.extend(subscription.identifier);
             }
-            copies.extend(copy.map(|copy| (name.clone(), copy)));
+            if let Some(copy) = copy {
+                wanted = true;
+                client.enqueue(name, copy, &mut self.tickets);
+            }
         }
-        for members in groups.values_mut() {
+        for mut members in groups.into_values() {
+            wanted = true;
+            members.sort();
             // Connected ones first: what waits offline could be at work.
-            members.sort_by_key(|(name, _)| *name);
-            let here: Vec<_> =
-                members.iter().filter(|(name, _)| self.clients[*name].connected.is_some()).collect();
+            let is_here = |(name, _): &&Member| self.clients[name].connected.is_some();
+            let here: Vec<_> = members.iter().filter(is_here).collect();
             let among = if here.is_empty() { members.iter().collect() } else { here };
             self.turn = self.turn.wrapping_add(1);
-            let &&(name, qos) = &among[self.turn % among.len()];
-            let copy = Parcel { identifiers: Vec::new(), message: Arc::clone(&message), qos, retain: false };
-            copies.push((name.into(), copy));
-        }
-        for (name, copy) in copies {
-            wanted = true;
-            self.enqueue(&name, copy);
+            let (name, qos) = among[self.turn % among.len()];
+            self.enqueue(name, parcel(*qos));
         }
         wanted
     }
 
     fn enqueue(&mut self, name: &str, copy: Parcel) {
-        let Some(client) = self.clients.get_mut(name) else { return };
-        if client.connected.is_none() && copy.qos == 0 {
-            return;
+        if let Some(client) = self.clients.get_mut(name) {
+            client.enqueue(name, copy, &mut self.tickets);
         }
-        if client.queue.len() >= QUEUE_MAX {
-            tracing::debug!(client = name, "open broker: its queue is full, a message is lost to it");
-            return;
-        }
-        client.queue.push_back(copy);
-        self.tickets.extend(client.connected.as_ref().map(|connected| connected.slot));
     }
 
     fn retain(&mut self, message: &Message, now: Instant) {
@@ -316,9 +310,21 @@ impl House {
         client.subscriptions.len() < before
     }
 
+    /// Whether anybody is to be told that something waits.
+    pub(super) fn has_tickets(&self) -> bool {
+        !self.tickets.is_empty()
+    }
+
     /// Who is to be told that something waits.
-    pub(super) fn take_tickets(&mut self) -> HashSet<u64> {
+    pub(super) fn take_tickets(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.tickets)
+    }
+
+    /// A ticket has come: what waits from now on is told by another one.
+    pub(super) fn told(&mut self, seat: &Seat) {
+        if let Some(connected) = self.client(seat).and_then(|client| client.connected.as_mut()) {
+            connected.told = false;
+        }
     }
 
     /// Ends every connection.
@@ -327,6 +333,23 @@ impl House {
             if let Some(connected) = &client.connected {
                 connected.kick.send_replace(Some(DisconnectReasonCode::ServerShuttingDown));
             }
+        }
+    }
+}
+
+impl Client {
+    fn enqueue(&mut self, name: &str, copy: Parcel, tickets: &mut Vec<u64>) {
+        if self.connected.is_none() && copy.qos == 0 {
+            return;
+        }
+        if self.queue.len() >= QUEUE_MAX {
+            tracing::debug!(client = name, "open broker: its queue is full, a message is lost to it");
+            return;
+        }
+        self.queue.push_back(copy);
+        if let Some(connected) = self.connected.as_mut().filter(|connected| !connected.told) {
+            connected.told = true;
+            tickets.push(connected.slot);
         }
     }
 }

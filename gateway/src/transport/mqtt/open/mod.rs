@@ -98,8 +98,12 @@ impl BoundBroker {
                     free: Mutex::new((1..=CONNECTIONS_MAX).collect()),
                     house: Mutex::default(),
                     post,
+                    waiting: Notify::new(),
                 });
-                broker.serve(self.listener, watch, shutdown).await;
+                tokio::select! {
+                    () = Arc::clone(&broker).serve(self.listener, watch, shutdown) => {}
+                    () = broker.call() => {}
+                }
             }
             Err(died) => tracing::error!(%died, "the open broker could not be started"),
         }
@@ -114,6 +118,8 @@ struct Broker {
     free: Mutex<BTreeSet<u64>>,
     house: Mutex<House>,
     post: Post,
+    /// There are tickets to be sent.
+    waiting: Notify,
 }
 
 impl Broker {
@@ -121,19 +127,29 @@ impl Broker {
         self.clock.moment().instant
     }
 
-    /// Does something in the house, and tells those for whom something waits since then.
+    /// Does something in the house, and has those told for whom something waits since then.
     fn with<T>(&self, act: impl FnOnce(&mut House, Instant) -> T) -> T {
         let now = self.now();
         let mut house = lock(&self.house);
         let done = act(&mut house, now);
-        let tickets = house.take_tickets();
-        drop(house);
-        for slot in tickets {
-            if self.post.send(DeviceId(slot), &[MessageId(0)]).is_err() {
-                tracing::debug!(slot, "open broker: the router is gone");
-            }
+        if house.has_tickets() {
+            self.waiting.notify_one();
         }
         done
+    }
+
+    /// Sends tickets: those of all the packets that were there to be read at once, so that the router is woken
+    /// once for them.
+    async fn call(&self) {
+        loop {
+            self.waiting.notified().await;
+            let tickets = lock(&self.house).take_tickets();
+            for slot in tickets {
+                if self.post.send(DeviceId(slot), &[MessageId(0)]).is_err() {
+                    tracing::debug!(slot, "open broker: the router is gone");
+                }
+            }
+        }
     }
 
     async fn serve(

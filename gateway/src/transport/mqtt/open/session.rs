@@ -19,7 +19,7 @@ use mqtt_protocol_core::mqtt::{
 
 use super::{
     house::{Expiry, Flight, House, Kick, Seat},
-    message::{Message, Subscription, read_filter},
+    message::{Message, Subscription, literal, read_filter},
 };
 use crate::transport::mqtt::{
     config::{PACKET_MAX, RECEIVE_MAX, WINDOW_MAX},
@@ -291,6 +291,7 @@ impl Session {
                 return self.goodbye(DisconnectReasonCode::ProtocolError);
             }
             let subscription = Subscription {
+                begins: literal(filter),
                 filter: filter.into(),
                 group: group.map(Into::into),
                 identifier,
@@ -347,6 +348,14 @@ impl Session {
         if let Some(flight) = flight {
             flight.received = true;
         }
+    }
+
+    /// A ticket has come.
+    pub(super) fn called(&mut self, house: &mut House, now: Instant) {
+        if let Some(seat) = &self.seat {
+            house.told(seat);
+        }
+        self.deliver(house, now);
     }
 
     /// Writes what waits, in order, as far as the client's window allows. Called again after a write
