@@ -360,3 +360,45 @@ impl Seat {
         &self.name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::mqtt::open::message::literal;
+
+    #[test]
+    fn a_connection_has_one_ticket_on_its_way_whatever_waits() {
+        let (mut house, now) = (House::default(), Instant::now());
+        let arrival = Arrival {
+            clean: true,
+            expiry: None,
+            kick: watch::channel(None).0,
+            name: "one".into(),
+            slot: 7,
+            will: None,
+        };
+        let (seat, _) = house.arrive(arrival, now).expect("there is room");
+        let subscription = Subscription {
+            begins: literal("a/#"),
+            filter: "a/#".into(),
+            group: None,
+            identifier: None,
+            no_local: false,
+            qos: 1,
+            retain_as_published: false,
+        };
+        assert_eq!(house.subscribe(&seat, subscription), Some(true));
+        let publish = |house: &mut House| {
+            let message = Message::new("a/b", vec![1], 1, false, Vec::new(), now);
+            assert!(house.publish("two", message, now));
+        };
+        publish(&mut house);
+        publish(&mut house);
+        assert_eq!(house.take_tickets(), [7]);
+        publish(&mut house);
+        assert!(!house.has_tickets(), "it will look at all three");
+        house.told(&seat);
+        publish(&mut house);
+        assert_eq!(house.take_tickets(), [7], "it may have looked before this one came");
+    }
+}

@@ -135,3 +135,39 @@ pub(super) fn read_filter(filter: &str) -> Option<(Option<&str>, &str)> {
     };
     wire::is_filter(filter).then_some((group, filter))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_otherwise_is_not_wanted_and_nothing_else_is_lost() {
+        for (filter, topic, wanted) in [
+            ("#", "a/b", true),
+            ("#", "$a", false),
+            ("+", "a", true),
+            ("+/b", "a/b", true),
+            ("/+", "/a", true),
+            ("/#", "/", true),
+            ("a/#", "a", true),
+            ("a/#", "a/b/c", true),
+            ("a/#", "ab", false),
+            ("a/+/c", "a/b/c", true),
+            ("a/+", "ab/c", false),
+            ("a", "a", true),
+            ("a", "a/b", false),
+            ("$a/#", "$a/b", true),
+        ] {
+            let subscription = Subscription {
+                begins: literal(filter),
+                filter: filter.into(),
+                group: None,
+                identifier: None,
+                no_local: false,
+                qos: 1,
+                retain_as_published: false,
+            };
+            assert_eq!(subscription.wants(topic), wanted, "{filter} of {topic}");
+        }
+    }
+}
