@@ -364,11 +364,14 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::mqtt::open::message::literal;
+    use crate::{
+        clock::{Clock as _, SystemClock},
+        transport::mqtt::open::message::literal,
+    };
 
     #[test]
     fn a_connection_has_one_ticket_on_its_way_whatever_waits() {
-        let (mut house, now) = (House::default(), Instant::now());
+        let (mut house, now) = (House::default(), SystemClock::default().moment().instant);
         let arrival = Arrival {
             clean: true,
             expiry: None,
