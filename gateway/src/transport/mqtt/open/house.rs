@@ -364,10 +364,7 @@ impl Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::{Clock as _, SystemClock},
-        transport::mqtt::open::message::literal,
-    };
+    use crate::clock::{Clock as _, SystemClock};
 
     #[test]
     fn a_connection_has_one_ticket_on_its_way_whatever_waits() {
@@ -382,7 +379,6 @@ mod tests {
         };
         let (seat, _) = house.arrive(arrival, now).expect("there is room");
         let subscription = Subscription {
-            begins: literal("a/#"),
             filter: "a/#".into(),
             group: None,
             identifier: None,

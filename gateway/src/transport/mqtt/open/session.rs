@@ -19,7 +19,7 @@ use mqtt_protocol_core::mqtt::{
 
 use super::{
     house::{Expiry, Flight, House, Kick, Seat},
-    message::{Message, Subscription, literal, read_filter},
+    message::{Message, Subscription, read_filter},
 };
 use crate::transport::mqtt::{
     config::{PACKET_MAX, RECEIVE_MAX, WINDOW_MAX},
@@ -291,7 +291,6 @@ impl Session {
                 return self.goodbye(DisconnectReasonCode::ProtocolError);
             }
             let subscription = Subscription {
-                begins: literal(filter),
                 filter: filter.into(),
                 group: group.map(Into::into),
                 identifier,
