@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::PathBuf,
     process::{ExitStatus, Stdio},
 };
@@ -15,6 +15,7 @@ use tokio::{
 
 use crate::{
     foreign::Foreign,
+    ports::free_port,
     wait::{eventually_within, patience, within},
 };
 
@@ -64,7 +65,7 @@ impl XmppDaemon {
             DaemonKind::Prosody => Foreign::program(test, "prosody")?,
         };
         let home = tempfile::Builder::new().prefix("xmpp-test-").tempdir().expect("a temporary directory");
-        let [clients, components, http] = free_ports();
+        let [clients, components, http] = [(); 3].map(|()| free_port());
         let mut server = Self { child: None, clients, components, home, http, kind, program };
         fs::create_dir(server.file("data")).expect("it is new");
         fs::write(server.config_file(), server.config()).expect("the configuration is written");
@@ -276,10 +277,4 @@ impl Drop for XmppDaemon {
             }
         }
     }
-}
-
-/// Held together until all are known, so that no two are the same.
-fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port on loopback"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound"))
 }

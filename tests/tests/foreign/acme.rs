@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
 };
 
-use harness::{Foreign, Gateway, eventually, run};
+use harness::{Foreign, Gateway, eventually, free_port, run};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
@@ -17,15 +17,15 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{certificate, free_port};
+use crate::certificate;
 
 const DOMAIN: &str = "push.example.org";
 
 /// An authority, and a name server that leads every name to the loopback.
 struct Authority {
-    _children: [Child; 2],
     /// Whom its own HTTPS is to be believed by.
     believed: String,
+    children: [Child; 2],
     dir: TempDir,
     directory: SocketAddr,
     management: SocketAddr,
@@ -48,8 +48,9 @@ impl Authority {
         }});
         let file = dir.path().join("pebble.json");
         fs::write(&file, settings.to_string()).unwrap();
-        let quiet = |command: &mut Command| {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let spawn = |command: &mut Command, log: &str| {
+            let log = fs::File::create(dir.path().join(log)).unwrap();
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true);
             command.spawn().unwrap()
         };
         let mut resolver = Command::new(names);
@@ -59,10 +60,22 @@ impl Authority {
         authority.arg("-config").arg(&file).args(["-dnsserver", &dns.to_string()]);
         // It refuses good nonces now and then, as real ones do; but does not wait before it looks.
         authority.env("PEBBLE_VA_NOSLEEP", "1");
-        let children = [quiet(&mut resolver), quiet(&mut authority)];
-        let this = Self { _children: children, believed, dir, directory, management };
-        eventually("the authority answers", async || this.root().await).await;
+        let children = [spawn(&mut resolver, "names.log"), spawn(&mut authority, "authority.log")];
+        let mut this = Self { believed, children, dir, directory, management };
+        eventually("the authority answers", async || {
+            this.expect_running();
+            this.root().await
+        })
+        .await;
         this
+    }
+
+    fn expect_running(&mut self) {
+        for (child, log) in self.children.iter_mut().zip(["names.log", "authority.log"]) {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("{status}: {}", fs::read_to_string(self.dir.path().join(log)).unwrap());
+            }
+        }
     }
 
     /// The root of what it issues.

@@ -16,7 +16,7 @@ mod strace;
 mod wire;
 mod xmpp;
 
-use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use harness::run;
 
@@ -35,10 +35,6 @@ fn unhex(text: &str) -> Vec<u8> {
         .map(|digit| u8::try_from(digit.to_digit(16).expect("hexadecimal")).expect("below 16"))
         .collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The files of a certificate for `localhost` and of its key. It is its own authority.

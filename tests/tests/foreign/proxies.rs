@@ -3,7 +3,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio};
 
-use harness::{Foreign, Gateway, eventually, within, workspace};
+use harness::{Foreign, Gateway, eventually, free_port, within, workspace};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -15,7 +15,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, client::IntoClientRequest as _},
 };
 
-use crate::{certificate, free_port};
+use crate::certificate;
 
 /// A proxy before a gateway, with a certificate for `localhost`.
 struct Place {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use harness::{Gateway, Output};
+use harness::{Gateway, Output, free_port};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -170,7 +170,7 @@ async fn another_service_under_the_public_name_is_a_problem() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_url_that_nobody_serves_is_a_problem() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_port();
     let gateway = Gateway::new().config(&format!("[public]\nurl = \"http://{free}\"\n")).start().await;
     let (report, code) = doctor(&gateway).await;
     assert_eq!(code, Some(1));

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use harness::free_port;
 use serde_json::Value;
 
 use crate::{Error, Result, args::Args, measures::Side, mqtt::Login, subscriber::Subscription};
@@ -261,7 +262,7 @@ pub(crate) fn text(object: &Value, key: &str) -> Result<String> {
 /// ntfy with its defaults, a cache file, and limits that let the load pass: by default it takes 60 pushes at
 /// once and then one each five seconds from one address, and 30 subscriptions to 100 new topics.
 fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
-    let address = free_port()?;
+    let address = free_port();
     let config = dir.join("server.yml");
     fs::write(
         &config,
@@ -299,7 +300,7 @@ fn ntfy(binary: &Path, dir: PathBuf) -> Result<Server> {
 
 /// mosquitto without persistence: the fastest way through memory, to compare latency with.
 fn mosquitto(binary: &Path, dir: PathBuf, libraries: Option<&Path>) -> Result<Server> {
-    let address = free_port()?;
+    let address = free_port();
     let config = dir.join("mosquitto.conf");
     fs::write(
         &config,
@@ -325,11 +326,6 @@ fn mosquitto(binary: &Path, dir: PathBuf, libraries: Option<&Path>) -> Result<Se
         commands: None,
         running,
     })
-}
-
-/// A port that was free a moment ago, for servers that cannot pick one themselves.
-pub(crate) fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// The last line that starts with `prefix`, up to a comma: how these programs say their version.

@@ -3,12 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     process::Stdio,
 };
 
-use harness::{Foreign, Gateway, Request, Stream, eventually, within};
+use harness::{Foreign, Gateway, Request, Stream, eventually, free_port, within};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -132,9 +132,7 @@ struct Oracle {
 
 impl Oracle {
     async fn start(program: &Path, place: &Path) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = free_port();
         let settings = place.join("server.yml");
         let cache = place.join("cache.db");
         let text = format!(
