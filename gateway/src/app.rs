@@ -198,9 +198,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     let (stop, stopped) = watch::channel(false);
     let (stop_devices, devices_stopped) = watch::channel(false);
     let (reports_in, reports) = mpsc::channel(REPORTS);
-    let (settled_in, settled) = mpsc::channel(REPORTS);
-    let (expired_in, expired) = mpsc::unbounded_channel();
-    let (stop_settling, settling_stopped) = watch::channel(false);
+    let (stop_planner, planner_stopped) = watch::channel(false);
     let room = room.open(Arc::clone(&registry) as _, reports_in.clone(), Arc::clone(&clock))?;
     let mut transports: Vec<Arc<dyn Transport>> = vec![Arc::clone(&room) as _];
     let mut hosted: Vec<Arc<dyn Hosted>> = vec![Arc::clone(&room) as _];
@@ -246,19 +244,11 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
         backlog,
         transports.clone(),
         Arc::clone(&clock),
-        expired_in,
+        Box::new(ack::Settlement::new(ledger, Arc::clone(&telemetry))),
         Arc::clone(&telemetry),
         wishes(config, &registry, changed, meter),
     );
-    let planner = tokio::spawn(driver.run(settled));
-    let settling = tokio::spawn(ack::run(
-        reports,
-        expired,
-        settled_in,
-        ledger,
-        Arc::clone(&telemetry),
-        settling_stopped,
-    ));
+    let planner = tokio::spawn(driver.run(reports, planner_stopped));
     let telling = tokio::spawn(async move {
         while let Some(notice) = notices.recv().await {
             transports.iter().for_each(|transport| transport.tell(notice.clone()));
@@ -359,8 +349,7 @@ async fn run(config: &Config, mut passed: Sockets) -> Result<(), RunError> {
     while guests.join_next().await.is_some() {}
     // It would wait for the registry's end, which the room that it tells holds.
     telling.abort();
-    let _ = stop_settling.send(true);
-    ended(settling).await;
+    let _ = stop_planner.send(true);
     ended(planner).await;
     closer.close().await;
     match died {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     Policy,
@@ -24,8 +24,14 @@ use crate::{
 /// together, and a flood cannot keep the planner from giving orders.
 const ROUND: usize = 256;
 
-/// Ids of messages that are over for a device; [`crate::ack`] settles them.
-pub type Expired = (DeviceId, Vec<MessageId>);
+/// What becomes of messages on disk; [`crate::ack`] does it.
+pub trait Settle: Send + Sync {
+    /// Messages that are over for a device: it cannot have them any more.
+    fn expired(&self, device: DeviceId, ids: &[MessageId]);
+
+    /// What a transport has learnt. The planner hears of it after this, so that what it frees is free on disk too.
+    fn reported(&self, report: &Report);
+}
 
 /// What the planner goes by: the rules of the house, what was chosen for each device, and what was learnt
 /// of it.
@@ -57,25 +63,24 @@ pub struct Driver {
     changed: mpsc::UnboundedReceiver<DeviceId>,
     chosen: Chosen,
     clock: SharedClock,
-    expired: mpsc::UnboundedSender<Expired>,
     fresh: Fresh,
     keeper: Keeper,
     meter: Arc<Meter>,
     planner: Planner,
     policy: Policy,
+    settlement: Box<dyn Settle>,
     telemetry: Arc<Telemetry>,
     transports: Vec<Arc<dyn Transport>>,
 }
 
 impl Driver {
-    /// A driver that hands over through `transports`. Expired ids go to `expired`, which is
-    /// unbounded so that the circle planner ▶ ack ▶ planner cannot wait for itself.
+    /// A driver that hands over through `transports`.
     #[must_use]
     pub fn new(
         backlog: Backlog,
         transports: Vec<Arc<dyn Transport>>,
         clock: SharedClock,
-        expired: mpsc::UnboundedSender<Expired>,
+        settlement: Box<dyn Settle>,
         telemetry: Arc<Telemetry>,
         wishes: Wishes,
     ) -> Self {
@@ -86,12 +91,12 @@ impl Driver {
             changed,
             chosen,
             clock,
-            expired,
             fresh: Fresh::default(),
             keeper: Keeper::new(memory, max_keep_alive_s),
             meter,
             planner,
             policy,
+            settlement,
             telemetry,
             transports,
         };
@@ -104,13 +109,14 @@ impl Driver {
         driver
     }
 
-    /// Runs until `reports` ends: then every transport has gone.
-    pub async fn run(mut self, reports: mpsc::Receiver<Report>) {
-        self.work(reports).await;
+    /// Runs until `stop` turns true, and finishes what was reported by then.
+    pub async fn run(mut self, reports: mpsc::Receiver<Report>, stop: watch::Receiver<bool>) {
+        self.work(reports, stop).await;
         self.meter.close();
     }
 
-    async fn work(&mut self, mut reports: mpsc::Receiver<Report>) {
+    async fn work(&mut self, mut reports: mpsc::Receiver<Report>, mut stop: watch::Receiver<bool>) {
+        let mut stopping = false;
         let now = self.clock.moment().instant;
         for pending in self.backlog.restored() {
             self.planner.on_pending(now, &pending);
@@ -123,6 +129,10 @@ impl Driver {
             let pause = self.planner.next_wake().map(|at| at.saturating_duration_since(now.instant));
             let pause = pause.map(|pause| self.clock.real(pause));
             tokio::select! {
+                () = stopped(&mut stop), if !stopping => {
+                    stopping = true;
+                    reports.close();
+                }
                 report = reports.recv() => match report {
                     Some(report) => self.report(&report),
                     None => return,
@@ -171,6 +181,7 @@ impl Driver {
 
     /// What a transport has learnt, and what that says of the device's network.
     fn report(&mut self, report: &Report) {
+        self.settlement.reported(report);
         self.planner.on_report(report);
         self.meter.on_report(self.at(self.clock.moment()), report);
         if let Some(keep_alive) = self.keeper.on_report(report) {
@@ -241,8 +252,7 @@ impl Driver {
                         for &id in &ids {
                             self.fresh.take(device, id);
                         }
-                        // Nobody listens any more when the gateway shuts down.
-                        drop(self.expired.send((device, ids)));
+                        self.settlement.expired(device, &ids);
                     }
                     Order::Ping(device) => self.ping(now, device),
                 }
@@ -319,6 +329,11 @@ impl Driver {
 
 fn acked(now: Moment, device: DeviceId, id: MessageId) -> Report {
     Report { at: now.instant, device, event: Event::Acked(vec![id]) }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left who could say so: then it is so.
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// Sleeps for `pause`; without one, for ever.

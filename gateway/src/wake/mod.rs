@@ -44,7 +44,7 @@ mod tests;
 #[cfg(test)]
 mod waiting_tests;
 
-pub use driver::{Driver, Expired, Wishes};
+pub use driver::{Driver, Settle, Wishes};
 pub use planner::{Order, Planner};
 pub use settings::{CAP, Policy, Settings, TAU};
 pub use shelf::Shelf;

@@ -1,5 +1,6 @@
 //! What becomes of messages on their way to a phone that speaks Autopush.
 
+use futures_util::future::join_all;
 use harness::{Gateway, Request, Sender, Sunup, now_s};
 
 const CHANNEL: &str = "1a2b3c4d-0000-4000-8000-00000000abcd";
@@ -68,6 +69,20 @@ async fn ttl_0_reaches_whoever_is_there_and_nobody_later() {
     store(&gateway, &endpoint, "last").await;
     let mut phone = Sunup::connect(gateway.public, "/", Some(&uaid)).await;
     assert_eq!(bodies_until(&mut phone, "last").await, ["last"]);
+}
+
+/// It has its endpoint after it has joined: what is pushed there at once must not come to the planner before that.
+#[tokio::test(flavor = "multi_thread")]
+async fn ttl_0_reaches_whoever_has_just_come() {
+    for _ in 0..10 {
+        let gateway = Gateway::new().start().await;
+        let one = async || {
+            let (mut phone, endpoint) = reach(&gateway).await;
+            push(&gateway, &endpoint, "now").ttl(0).send().await.expect(201);
+            assert_eq!(bodies_until(&mut phone, "now").await, ["now"]);
+        };
+        join_all((0..10).map(|_| one())).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
