@@ -1,6 +1,6 @@
 //! Group commit: one thread takes what has queued up while it was busy, writes it as one batch, makes
-//! it durable with one fdatasync, and only then tells those who wait. No artificial window: what
-//! arrives during one fdatasync is the next batch. It sleeps without a limit when there is nothing to do.
+//! it durable with one fdatasync, and only then tells those who wait. No artificial window but
+//! [`HeadStart`]'s after a rest: what arrives during one fdatasync is the next batch. It sleeps without a limit when there is nothing to do.
 
 use std::{
     borrow::Cow,
@@ -14,7 +14,9 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Meta, NotStored, Waiter, message_key,
+    Meta, NotStored, Waiter,
+    head_start::HeadStart,
+    message_key,
     proportion::Proportion,
     record::{self, MessageHead, Reserve},
     recovery,
@@ -35,10 +37,6 @@ pub(super) const BATCH_DELETIONS: usize = 256;
 /// Deletions that sled applies at a time. It writes a page of a dozen messages anew when most of them are
 /// gone, together with the page before it; from left to right there is little left of either.
 const SWEEP: usize = 16;
-
-/// How long the first message after a rest waits for its batch. Delivery has begun and needs the same few
-/// cores as the write: it goes first, and what a device acknowledges meanwhile is never written.
-const HEAD_START: Duration = Duration::from_micros(100);
 
 /// How often room in the planner's channel is looked for, while there is none.
 const BLOCKED: Duration = Duration::from_millis(20);
@@ -157,9 +155,10 @@ pub(super) fn start(core: &Arc<Core>) -> io::Result<Closer> {
 
 fn run(core: &Core) {
     let mut pause = core.pace.probe;
+    let mut head_start = HeadStart::default();
     let mut proportion = Proportion::default();
     loop {
-        let mut state = match next(core, proportion.may_rest()) {
+        let mut state = match next(core, &mut head_start, proportion.may_rest()) {
             Next::Batch(state) => state,
             Next::End => return,
             Next::Rest => {
@@ -182,6 +181,7 @@ fn run(core: &Core) {
         drop(state);
         let bodies = job.inserts.iter().map(|insert| insert.message.body.len() as u64).sum();
         commit(core, job);
+        head_start.written(std::mem::take(&mut core.lock().overtaken));
         proportion.keep(core, bodies);
     }
 }
@@ -195,7 +195,7 @@ enum Next<'a> {
 }
 
 /// Waits for work, or if it `may_rest` for none.
-fn next(core: &Core, may_rest: bool) -> Next<'_> {
+fn next<'a>(core: &'a Core, head_start: &mut HeadStart, may_rest: bool) -> Next<'a> {
     let mut state = core.lock();
     let mut quiet = 0;
     let mut lingered = Duration::ZERO;
@@ -211,14 +211,18 @@ fn next(core: &Core, may_rest: bool) -> Next<'_> {
             return Next::End;
         }
         if state.is_urgent() || lingered >= core.pace.linger {
-            let pause = match state.mode {
-                Mode::Open if rested => HEAD_START,
-                Mode::Open if state.is_blocked() && held_up < HELD_UP => BREATH,
-                Mode::Open | Mode::Closing | Mode::Failed => return Next::Batch(state),
-            };
-            if !std::mem::take(&mut rested) {
-                held_up += pause;
+            if state.mode != Mode::Open {
+                return Next::Batch(state);
             }
+            let first = state.queue.messages.keys().next().copied();
+            let pause = match head_start.next(std::mem::take(&mut rested), first) {
+                Some(pause) => pause,
+                None if state.is_blocked() && held_up < HELD_UP => {
+                    held_up += BREATH;
+                    BREATH
+                }
+                None => return Next::Batch(state),
+            };
             drop(state);
             std::thread::sleep(pause);
             state = core.lock();

@@ -32,6 +32,7 @@ impl Ledger {
             }
             if let Some(flying) = state.flying.get_mut(&number) {
                 waiters.append(&mut flying.waiters);
+                state.overtaken |= how == Phase::Acked;
             }
             state.deletions.push(number);
         }

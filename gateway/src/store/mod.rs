@@ -45,6 +45,7 @@ mod archive;
 mod backlog;
 mod committer;
 mod disk;
+mod head_start;
 mod intake;
 mod ledger;
 mod loads;

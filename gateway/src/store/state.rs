@@ -78,6 +78,8 @@ pub(super) struct State {
     pub(super) newest: UnixTime,
     /// The next message number.
     pub(super) next: u64,
+    /// A device has acknowledged something while it was being written.
+    pub(super) overtaken: bool,
     pub(super) queue: Queue,
     /// The newest trusted wall time on disk.
     pub(super) recorded: UnixTime,
