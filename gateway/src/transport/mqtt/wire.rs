@@ -81,15 +81,6 @@ pub(super) fn is_filter(filter: &str) -> bool {
 
 /// Whether a filter matches a topic (MQTT 5.0 §4.7); a topic level `+` stands for any level.
 pub(super) fn overlaps(filter: &str, topic: &str) -> bool {
-    // What most of a thousand subscribers do not want is told by its first bytes, before any level is looked for.
-    let is_wildcard = |byte| matches!(byte, b'+' | b'#');
-    let telling = filter
-        .bytes()
-        .zip(topic.bytes())
-        .find(|&(wanted, byte)| wanted != byte || is_wildcard(wanted) || is_wildcard(byte));
-    if telling.is_some_and(|(wanted, byte)| !is_wildcard(wanted) && !is_wildcard(byte)) {
-        return false;
-    }
     let mut levels = topic.split('/');
     for wanted in filter.split('/') {
         if wanted == "#" {

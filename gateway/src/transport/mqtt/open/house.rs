@@ -9,7 +9,10 @@ use std::{
 use mqtt_protocol_core::mqtt::result_code::DisconnectReasonCode;
 use tokio::sync::watch;
 
-use super::message::{Message, Parcel, Subscription};
+use super::{
+    interest::Interest,
+    message::{Message, Parcel, Subscription},
+};
 
 /// Sessions, connected or not.
 const CLIENTS_MAX: usize = 2_048;
@@ -99,6 +102,7 @@ pub(super) struct Full;
 pub(in crate::transport::mqtt) struct House {
     clients: HashMap<Box<str>, Client>,
     epoch: u64,
+    interest: Interest,
     retained: BTreeMap<Box<str>, Arc<Message>>,
     /// Counts on, so that the members of a shared subscription take turns.
     turn: usize,
@@ -147,7 +151,13 @@ impl House {
         let ended =
             self.clients.get(name).is_some_and(|client| clean || client.expiry == Some(Duration::ZERO));
         if ended {
-            self.clients.remove(name);
+            self.forget(name);
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        for subscription in self.clients.remove(name).into_iter().flat_map(|client| client.subscriptions) {
+            self.interest.remove(&subscription.filter, name);
         }
     }
 
@@ -197,7 +207,10 @@ impl House {
         for (name, will) in due {
             self.publish(&name, will.message, now);
         }
-        self.clients.retain(|_, client| client.connected.is_some() || !late(client.ends));
+        let is_over = |client: &Client| client.connected.is_none() && late(client.ends);
+        let over: Vec<_> =
+            self.clients.iter().filter(|(_, client)| is_over(client)).map(|(name, _)| name.clone()).collect();
+        over.iter().for_each(|name| self.forget(name));
     }
 
     /// When [`sweep`](Self::sweep) is due next.
@@ -217,16 +230,17 @@ impl House {
             |qos| Parcel { identifiers: Vec::new(), message: Arc::clone(&message), qos, retain: false };
         let mut wanted = false;
         let mut groups: BTreeMap<_, Vec<Member>> = BTreeMap::new();
-        for (name, client) in &mut self.clients {
+        for name in self.interest.of(&message.topic) {
+            let Some(client) = self.clients.get_mut(name) else { continue };
             let mut copy: Option<Parcel> = None;
             for subscription in client.subscriptions.iter().filter(|one| one.wants(&message.topic)) {
                 let qos = subscription.qos.min(message.qos);
                 if let Some(group) = &subscription.group {
                     let shared = (group.clone(), subscription.filter.clone());
-                    groups.entry(shared).or_default().push((name.clone(), qos));
+                    groups.entry(shared).or_default().push((name.into(), qos));
                     continue;
                 }
-                if subscription.no_local && **name == *from {
+                if subscription.no_local && *name == *from {
                     continue;
                 }
                 let copy = copy.get_or_insert_with(|| parcel(qos));
@@ -280,7 +294,9 @@ impl House {
         if client.subscriptions.len() >= SUBSCRIPTIONS_MAX {
             return None;
         }
+        let filter = subscription.filter.clone();
         client.subscriptions.push(subscription);
+        self.interest.add(&filter, &seat.name);
         Some(true)
     }
 
@@ -307,7 +323,11 @@ impl House {
         let Some(client) = self.client(seat) else { return false };
         let before = client.subscriptions.len();
         client.subscriptions.retain(|one| *one.filter != *filter || one.group.as_deref() != group);
-        client.subscriptions.len() < before
+        let left = client.subscriptions.len() < before;
+        if left {
+            self.interest.remove(filter, &seat.name);
+        }
+        left
     }
 
     /// Whether anybody is to be told that something waits.

@@ -11,6 +11,7 @@
 
 mod connection;
 pub(super) mod house;
+mod interest;
 mod message;
 pub(super) mod session;
 #[cfg(test)]
