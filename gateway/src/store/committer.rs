@@ -1,6 +1,7 @@
 //! Group commit: one thread takes what has queued up while it was busy, writes it as one batch, makes
 //! it durable with one fdatasync, and only then tells those who wait. No artificial window but
-//! [`HeadStart`]'s after a rest: what arrives during one fdatasync is the next batch. It sleeps without a limit when there is nothing to do.
+//! [`HeadStart`]'s after a rest: what arrives during one fdatasync is the next batch. It sleeps without
+//! a limit when there is nothing to do.
 
 use std::{
     borrow::Cow,

@@ -2,8 +2,8 @@
 //!
 //! What a device acknowledges before it was written is never written. How soon devices acknowledge, and how long
 //! a write takes, is learnt from what happens: the head start doubles when an acknowledgement came during the write
-//! that followed it, so that waiting a little longer would have saved something, and is halved when none did. It
-//! grows only as long as writes take longer than it does: nobody waits much longer than a write for an answer.
+//! that followed it, so that waiting a little longer would have saved something, and is halved when none did. Who is
+//! away, or acknowledges later than a write would have taken, is not waited for.
 
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ impl HeadStart {
 
     /// A batch was written; `acked`: something of it was acknowledged meanwhile.
     pub(super) fn written(&mut self, acked: bool) {
-        // Without a head start there is nothing to learn about it.
-        if std::mem::take(&mut self.turns) > 0 {
+        // Without a head start there is nothing to learn about it; nor where no message had one.
+        if std::mem::take(&mut self.turns) > 0 && self.waited_for.is_some() {
             self.length = (if acked { self.length * 2 } else { self.length / 2 }).clamp(LEAST, MOST);
         }
     }
@@ -106,8 +106,11 @@ mod tests {
     #[test]
     fn what_is_no_message_waits_only_a_moment() {
         let (mut head, _) = after_a_while(Duration::from_millis(5), Duration::from_millis(8));
-        assert!(head.length > LEAST);
+        let learnt = head.length;
+        assert!(learnt > LEAST);
         assert_eq!(head.next(true, None), Some(LEAST));
         assert_eq!(head.next(false, None), None);
+        head.written(false);
+        assert_eq!(head.length, learnt, "nothing is learnt of it");
     }
 }
