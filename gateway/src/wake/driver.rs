@@ -129,7 +129,8 @@ impl Driver {
             let pause = self.planner.next_wake().map(|at| at.saturating_duration_since(now.instant));
             let pause = pause.map(|pause| self.clock.real(pause));
             tokio::select! {
-                () = stopped(&mut stop), if !stopping => {
+                // An error means that nobody is left who could say so: then it is so.
+                _ = stop.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;
                     reports.close();
                 }
@@ -329,11 +330,6 @@ impl Driver {
 
 fn acked(now: Moment, device: DeviceId, id: MessageId) -> Report {
     Report { at: now.instant, device, event: Event::Acked(vec![id]) }
-}
-
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left who could say so: then it is so.
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// Sleeps for `pause`; without one, for ever.
