@@ -25,7 +25,8 @@ const DOMAIN: &str = "push.example.org";
 struct Authority {
     /// Whom its own HTTPS is to be believed by.
     believed: String,
-    children: [Child; 2],
+    /// Each with its log.
+    children: [(Child, PathBuf); 2],
     dir: TempDir,
     directory: SocketAddr,
     management: SocketAddr,
@@ -49,9 +50,10 @@ impl Authority {
         let file = dir.path().join("pebble.json");
         fs::write(&file, settings.to_string()).unwrap();
         let spawn = |command: &mut Command, log: &str| {
-            let log = fs::File::create(dir.path().join(log)).unwrap();
+            let path = dir.path().join(log);
+            let log = fs::File::create(&path).unwrap();
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).kill_on_drop(true);
-            command.spawn().unwrap()
+            (command.spawn().unwrap(), path)
         };
         let mut resolver = Command::new(names);
         resolver.args(["-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01", &dns.to_string()]);
@@ -71,9 +73,9 @@ impl Authority {
     }
 
     fn expect_running(&mut self) {
-        for (child, log) in self.children.iter_mut().zip(["names.log", "authority.log"]) {
+        for (child, log) in &mut self.children {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("{status}: {}", fs::read_to_string(self.dir.path().join(log)).unwrap());
+                panic!("{status}: {}", fs::read_to_string(log).unwrap());
             }
         }
     }
