@@ -20,6 +20,7 @@ use crate::{
     binary,
     foreign::{self, Output},
     http::Request,
+    unit_environment,
     wait::within,
 };
 
@@ -163,7 +164,8 @@ impl Setting {
         Self { builder, config, home, state_dir }
     }
 
-    /// The binary with nothing of this machine's surroundings: no systemd, no state of a user.
+    /// The binary with nothing of this machine's surroundings: no systemd, no state of a user, but with the
+    /// variables that the unit sets.
     fn bare_command(&self) -> Command {
         let mut command = match self.builder.wrapper.split_first() {
             Some((program, args)) => {
@@ -185,6 +187,7 @@ impl Setting {
         ] {
             command.env_remove(name);
         }
+        command.envs(unit_environment());
         command.env("HOME", self.home.path()).env("XDG_STATE_HOME", self.home.path().join("xdg"));
         command.envs(self.builder.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -204,7 +207,6 @@ impl Setting {
         command.arg("run").args(self.global_args());
         command.args(["--public", &public.to_string(), "--mqtt", &mqtt.to_string()]);
         command.args(&self.builder.args);
-        command.envs(self.builder.env.iter().map(|(name, value)| (name, value)));
         if let Some(held) = &self.builder.held {
             held.pass(&mut command);
         }

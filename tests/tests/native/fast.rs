@@ -26,13 +26,7 @@ impl Pace {
 /// A gateway with this clock. `None` with a word why: only one with debug assertions has such a clock.
 pub(crate) async fn start(pace: Pace, config: &str, test: &str) -> Option<Gateway> {
     let speed = pace.speed.to_string();
-    let gateway = Gateway::new()
-        .config(config)
-        .env("UNIFIEDPUSH_GATEWAY_CLOCK_SPEED", &speed)
-        // As the unit does.
-        .env("MALLOC_MMAP_THRESHOLD_", "131072")
-        .start()
-        .await;
+    let gateway = Gateway::new().config(config).env("UNIFIEDPUSH_GATEWAY_CLOCK_SPEED", &speed).start().await;
     if gateway.log().contains("the clock runs faster") {
         return Some(gateway);
     }

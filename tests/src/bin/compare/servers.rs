@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::free_port;
+use harness::{free_port, unit_environment};
 use serde_json::Value;
 
 use crate::{Error, Result, args::Args, measures::Side, mqtt::Login, subscriber::Subscription};
@@ -204,9 +204,10 @@ impl Running {
     }
 }
 
-/// The gateway with its defaults, but without the limit of a single endpoint: the load here comes to a
-/// few, and its peers have none; and as many streams as there may be, from one source. And with the profile `instant`: they deliver at once too, and how long a
-/// push may wait for company is not what is measured.
+/// The gateway with its defaults and with what its unit sets, but without the limit of a single endpoint: the
+/// load here comes to a few, and its peers have none; and as many streams as there may be, from one source. And
+/// with the profile `instant`: they deliver at once too, and how long a push may wait for company is not what is
+/// measured.
 fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
     let (state, config) = (dir.join("state"), dir.join("gateway.toml"));
     std::fs::write(
@@ -214,6 +215,7 @@ fn gateway(binary: &Path, dir: PathBuf) -> Result<Server> {
         "[limits]\nper_second = 0\nwaiting_per_registration = 65535\nwaiting_mb_per_registration = 256\nwaiting_per_device = 65535\nwaiting_mb_per_device = 256\n[wake]\nprofile = \"instant\"\n[transport.web]\nmax_connections_per_source = 4096\n",
     )?;
     let mut command = Command::new(binary);
+    command.envs(unit_environment());
     command.arg("--config").arg(config).arg("run").arg("--state-dir").arg(&state);
     command.args(["--public", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
     let mut running = Running::spawn(command, dir, Stdio::piped())?;
