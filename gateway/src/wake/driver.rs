@@ -217,7 +217,10 @@ impl Driver {
                 }
                 self.meter.on_pending(at, &message.pending());
                 self.planner.on_pending(at.instant, &message.pending());
-                self.fresh.add(message);
+                // A device that is away may be so for days: when it is back, what waits for it is read.
+                if self.planner.is_present(message.device) {
+                    self.fresh.add(message);
+                }
             }
             Arrival::CrowdedOut(device, id) => {
                 self.telemetry.count(Phase::Expired, 1);

@@ -7,7 +7,7 @@ use crate::model::{DeviceId, MessageId, PushMessage};
 /// Bytes of bodies that are kept. What waits longer than these take to come is read from the disk.
 const MOST: usize = 1 << 20;
 
-/// The newest messages that have not left yet.
+/// The newest messages that have not left yet, of devices that were there when they came.
 #[derive(Debug, Default)]
 pub(super) struct Fresh {
     bytes: usize,

@@ -155,6 +155,11 @@ impl Line {
             && self.keep_alive.is_none()
     }
 
+    /// The device can take messages.
+    pub(super) fn is_present(&self) -> bool {
+        self.window.is_some()
+    }
+
     /// A packet went by.
     pub(super) fn touch(&mut self, at: Instant) {
         self.contact = self.contact.max(Some(at));

@@ -80,6 +80,12 @@ impl Planner {
         self.lines.get_mut(&device).map_or(0, Line::take_missed)
     }
 
+    /// Whether a device can take messages now, at least so far as is known.
+    #[must_use]
+    pub fn is_present(&self, device: DeviceId) -> bool {
+        self.lines.get(&device).is_some_and(Line::is_present)
+    }
+
     /// What [`Planner::keep_alive`] said last of a device.
     #[must_use]
     pub fn silence(&self, device: DeviceId) -> Option<Duration> {

@@ -124,6 +124,23 @@ impl World {
 }
 
 #[test]
+fn a_device_is_present_from_its_session_s_start_to_its_end() {
+    let mut world = World::new();
+    let mut expect = |event: Option<Event>, present: bool| {
+        if let Some(event) = event {
+            world.report(event);
+        }
+        assert_eq!(world.planner.is_present(PHONE), present);
+    };
+    expect(None, false);
+    expect(Some(joined(WIDE)), true);
+    expect(Some(Event::Stirred), true);
+    expect(Some(Event::Left(Parting::Closed)), false);
+    expect(Some(joined(WIDE)), true);
+    expect(Some(Event::Turned(vec![MessageId(1)], Turned::Absent)), false);
+}
+
+#[test]
 fn what_waits_goes_in_one_wake_when_the_device_joins() {
     let mut world = World::new();
     world.at(0).push(1).push(2).expect_nothing();
