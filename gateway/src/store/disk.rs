@@ -21,7 +21,7 @@ use super::{OpenError, rebuild, stand_in};
 /// sled's page cache; what waits lies on disk, and most messages leave before they are read back.
 const CACHE_BYTES: u64 = 2 << 20;
 
-/// How often a key is asked for after it was written, so that sled's cache notices.
+/// How often a key is asked for after it was written or read, so that sled's cache notices.
 const TOUCHES: usize = 5;
 
 /// What a probe writes before the database is tried again: more than sled needs to open.
@@ -148,9 +148,18 @@ impl Disk {
         Ok(())
     }
 
-    /// Reads one value.
+    /// Reads one value, which is not needed again soon.
+    ///
+    /// A backlog is read in order, and each value counts as one access to a page of a dozen: sled's cache would keep
+    /// four or five pages in each shard (see [`scan`](Self::scan)), where it keeps one with [`TOUCHES`] more.
     pub(super) fn read(&self, key: &[u8]) -> io::Result<Option<sled::IVec>> {
-        let value = self.with(|files| Ok(files.db.get(key)?));
+        let value = self.with(|files| {
+            let value = files.db.get(key)?;
+            for _ in 0..TOUCHES {
+                files.db.contains_key(key)?;
+            }
+            Ok(value)
+        });
         collect_garbage(1);
         value
     }
