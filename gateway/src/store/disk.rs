@@ -3,7 +3,7 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    io, iter,
+    io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -155,9 +155,7 @@ impl Disk {
     pub(super) fn read(&self, key: &[u8]) -> io::Result<Option<sled::IVec>> {
         let value = self.with(|files| {
             let value = files.db.get(key)?;
-            for _ in 0..TOUCHES {
-                files.db.contains_key(key)?;
-            }
+            touch(&files.db, key)?;
             Ok(value)
         });
         collect_garbage(1);
@@ -215,8 +213,8 @@ impl Disk {
                 files.db.apply_batch(batch)?;
             }
             // Before the flush, because whoever looks at a page that is too full splits it.
-            for key in fresh.iter().flat_map(|key| iter::repeat_n(key, TOUCHES)) {
-                files.db.contains_key(key)?;
+            for key in fresh {
+                touch(&files.db, key)?;
             }
             files.db.flush()?;
             #[cfg(test)]
@@ -336,6 +334,14 @@ impl Disk {
         catch_unwind(AssertUnwindSafe(|| work(files)))
             .unwrap_or_else(|_| Err(io::Error::other("the database is damaged")))
     }
+}
+
+/// Asks for a key often enough that sled's cache lets go of the page before its own.
+fn touch(db: &sled::Db, key: &[u8]) -> sled::Result<()> {
+    for _ in 0..TOUCHES {
+        db.contains_key(key)?;
+    }
+    Ok(())
 }
 
 /// Frees what sled has replaced. Its garbage collector does a little at every 128th operation, but
