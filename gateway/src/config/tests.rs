@@ -87,7 +87,7 @@ fn an_empty_file_means_the_defaults() {
 fn everything_can_be_said() {
     let config = load(
         r#"
-        log = "warn,unifiedpush_gateway::wake=debug"
+        log = "warn, unifiedpush_gateway::wake=debug"
         state_dir = "state"
         [public]
         listen = "[::1]:80"

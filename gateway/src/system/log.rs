@@ -13,22 +13,25 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, layer::Context, layer::SubscriberExt as _,
+    Layer,
+    filter::{Targets, filter_fn},
+    layer::{Context, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
 /// The router logs each connection with its span; what the owner asks for stands behind it and wins.
 const QUIET: &str = "rumqttd=warn";
 
-/// Starts logging, once. `filter` is in the language of `tracing_subscriber::EnvFilter`. In the journal
-/// each field of an event is a field of its own, so that `journalctl DEVICE=…` finds it.
+/// Starts logging, once. `filter` is in the language of `tracing_subscriber::filter::Targets`: `EnvFilter` would
+/// bring regular expressions with it, for what nobody asks of a gateway. In the journal each field of an event is
+/// a field of its own, so that `journalctl DEVICE=…` finds it.
 ///
 /// A log that cannot be started is no reason not to serve: the error is returned to be shown.
 ///
 /// # Errors
 /// The filter is not one, or a log was started before.
 pub fn start_log(filter: &str) -> Result<(), String> {
-    let parsed = EnvFilter::from_str(&format!("{QUIET},{filter}"))
+    let parsed = Targets::from_str(&format!("{QUIET},{filter}"))
         .map_err(|error| format!("log filter `{filter}`: {error}"))?;
     if connected_to_journal() {
         // Without a journal's socket, standard error still leads to it, as plain lines.
@@ -121,7 +124,7 @@ mod tests {
     #[test]
     fn the_router_may_speak_but_not_wrap_every_packet_in_a_span() {
         let subscriber = tracing_subscriber::registry()
-            .with(EnvFilter::from_str(&format!("{QUIET},info")).expect("a filter"))
+            .with(Targets::from_str(&format!("{QUIET},info")).expect("a filter"))
             .with(filter_fn(worth_its_cost));
         tracing::subscriber::with_default(subscriber, || {
             assert!(tracing::error_span!(target: "rumqttd::router::routing", "publish").is_disabled());

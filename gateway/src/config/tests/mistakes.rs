@@ -10,6 +10,8 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("[public\n", "gateway.toml:1: ", "]"),
     ("log = 3", "gateway.toml:1: log: invalid type: integer `3`", "expected a string"),
     ("log = 'inof'", "gateway.toml:1: log: `inof` is not a log filter", "info"),
+    ("log = 'info,a[b]=debug'", "gateway.toml:1: log: `info,a[b]=debug`", "or a list such as"),
+    ("log = 'info,'", "gateway.toml:1: log: `info,` is not a log filter", "info"),
     ("log = 'a=b=c'", "gateway.toml:1: log: ", "info,unifiedpush_gateway::wake=debug"),
     (
         "[wake]\nprofile = 'fast'",
