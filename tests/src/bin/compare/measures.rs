@@ -64,7 +64,7 @@ pub(crate) enum Measure {
     Disk(Case),
     /// MB resident a few seconds after the start.
     IdleMemory,
-    /// MB resident after a burst of as many pushes for each server.
+    /// MB resident after bursts of as many pushes for each server.
     EqualMemory(Case),
     /// MB resident after the bursts that measure rates, of as many pushes as each server takes.
     BurstMemory(Case),

@@ -15,11 +15,12 @@ use crate::{
 
 /// How many pushes are in flight.
 pub(crate) const IN_FLIGHT: [usize; 3] = [1, 16, 256];
-/// Where processor time, disk bytes, and memory after equal bursts are read.
+/// Where processor time and disk bytes are read.
 const COST_AT: usize = 16;
-/// After how many pushes the servers' memory is compared: what the slower one takes in the bursts that measure
-/// rates, a few seconds each. Otherwise the faster one would be asked for its memory with twenty times as many.
-pub(crate) const EQUAL: u64 = 4_000;
+/// After how many pushes at each of [`IN_FLIGHT`] the servers' memory is compared: what the slower one takes in the
+/// bursts that measure rates, a few seconds each. Otherwise the faster one would be asked for its memory with ten
+/// times as many.
+pub(crate) const EQUAL: u64 = 2_300;
 /// In this time the slower server takes them.
 const EQUAL_WITHIN: Duration = Duration::from_secs(60);
 
@@ -109,7 +110,7 @@ fn bursts(side: Side, case: Case, args: &Args, work: &Path, measures: &mut Measu
     run(measures).map_err(|error| server.failure(&error))
 }
 
-/// The memory of a fresh server after as many pushes as the others got.
+/// The memory of a fresh server after as many pushes as the others get.
 fn equal_burst(side: Side, case: Case, args: &Args, work: &Path, measures: &mut Measures) -> Result<()> {
     let server = Server::start(side, args, work)?;
     let run = |measures: &mut Measures| -> Result<()> {
@@ -118,13 +119,16 @@ fn equal_burst(side: Side, case: Case, args: &Args, work: &Path, measures: &mut 
             Case::Alone => None,
             Case::Connected => Some(Subscriber::start(&server.subscription)?),
         };
-        let plan = Plan { in_flight: COST_AT, length: EQUAL_WITHIN, most: EQUAL };
-        let burst = load::burst(server.address, &server.paths, plan)?;
-        if let Some(subscriber) = subscriber {
-            subscriber.wait_for(burst.answered)?;
-            subscriber.drain();
+        let mut pushes = 0;
+        for in_flight in IN_FLIGHT {
+            let plan = Plan { in_flight, length: EQUAL_WITHIN, most: EQUAL };
+            pushes += load::burst(server.address, &server.paths, plan)?.answered;
+            if let Some(subscriber) = &subscriber {
+                subscriber.wait_for(pushes)?;
+                subscriber.drain();
+            }
+            proc::settled(server.pid(), args.rest())?;
         }
-        proc::settled(server.pid(), args.rest())?;
         measures.add(side, Measure::EqualMemory(case), megabytes(proc::resident(server.pid())?));
         Ok(())
     };
