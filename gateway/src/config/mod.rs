@@ -9,6 +9,7 @@ mod address;
 mod check;
 mod checked;
 mod load;
+mod log;
 mod raw;
 mod source;
 mod wake;
