@@ -14,12 +14,12 @@ use tracing::{
 };
 use tracing_subscriber::{
     Layer,
-    filter::{Targets, filter_fn},
+    filter::{ParseError, Targets, filter_fn},
     layer::{Context, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
-/// The router logs each connection with its span; what the owner asks for stands behind it and wins.
+/// The router logs each connection with its span.
 const QUIET: &str = "rumqttd=warn";
 
 /// Starts logging, once. `filter` is in the language of `tracing_subscriber::filter::Targets`: `EnvFilter` would
@@ -31,8 +31,7 @@ const QUIET: &str = "rumqttd=warn";
 /// # Errors
 /// The filter is not one, or a log was started before.
 pub fn start_log(filter: &str) -> Result<(), String> {
-    let parsed = Targets::from_str(&format!("{QUIET},{filter}"))
-        .map_err(|error| format!("log filter `{filter}`: {error}"))?;
+    let parsed = parse(filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
     if connected_to_journal() {
         // Without a journal's socket, standard error still leads to it, as plain lines.
         if let Ok(journal) = JournalLog::new() {
@@ -51,6 +50,11 @@ pub fn start_log(filter: &str) -> Result<(), String> {
         .with(tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()))
         .try_init()
         .map_err(|error| error.to_string())
+}
+
+/// What the owner asks for stands behind what is quiet by itself, and wins.
+fn parse(filter: &str) -> Result<Targets, ParseError> {
+    Targets::from_str(&format!("{QUIET},{filter}"))
 }
 
 /// The router opens spans of level error around every packet, so that no filter by level keeps them from
@@ -124,12 +128,19 @@ mod tests {
     #[test]
     fn the_router_may_speak_but_not_wrap_every_packet_in_a_span() {
         let subscriber = tracing_subscriber::registry()
-            .with(Targets::from_str(&format!("{QUIET},info")).expect("a filter"))
+            .with(parse("info").expect("a filter"))
             .with(filter_fn(worth_its_cost));
         tracing::subscriber::with_default(subscriber, || {
             assert!(tracing::error_span!(target: "rumqttd::router::routing", "publish").is_disabled());
             assert!(!tracing::error_span!(target: "unifiedpush_gateway", "ours").is_disabled());
             assert!(tracing::enabled!(target: "rumqttd::router::routing", Level::WARN));
         });
+    }
+
+    #[test]
+    fn what_the_owner_asks_of_the_router_wins() {
+        let asked = parse("info,rumqttd=debug").expect("a filter");
+        assert!(asked.would_enable("rumqttd::router::routing", &Level::DEBUG));
+        assert!(!asked.would_enable("unifiedpush_gateway::store", &Level::DEBUG));
     }
 }
