@@ -97,9 +97,8 @@ fn rows() -> Vec<Row> {
         "MB",
         Goal::AtMost(12.0),
     );
-    let pushes: u64 = IN_FLIGHT.map(|_| EQUAL).into_iter().sum();
     for case in Case::ALL {
-        let title = format!("resident memory after {pushes} pushes, up to 256 in flight, {}", case.name());
+        let title = format!("resident memory after {EQUAL} pushes, up to 256 in flight, {}", case.name());
         let key = format!("rss_equal_mb_{}", key(case));
         row(Measure::EqualMemory(case), title, key, "MB", Goal::AtMost(20.0));
     }

@@ -8,7 +8,8 @@ use crate::{
     latency::{Publisher, Times},
     load::{self, Plan, precise},
     measures::{Case, Measure, Measures, Side, percentile},
-    proc, recovery,
+    proc::{self, Usage},
+    recovery,
     servers::Server,
     subscriber::Subscriber,
 };
@@ -17,11 +18,12 @@ use crate::{
 pub(crate) const IN_FLIGHT: [usize; 3] = [1, 16, 256];
 /// Where processor time and disk bytes are read.
 const COST_AT: usize = 16;
-/// After how many pushes at each of [`IN_FLIGHT`] the servers' memory is compared: what the slower one takes in the
-/// bursts that measure rates, a few seconds each. Otherwise the faster one would be asked for its memory with ten
-/// times as many.
-pub(crate) const EQUAL: u64 = 2_300;
-/// In this time the slower server takes them.
+/// After how many pushes the servers' memory is compared, as many at each of [`IN_FLIGHT`]: what the slower one takes
+/// in the bursts that measure rates, a few seconds each. Otherwise the faster one would be asked for its memory with
+/// ten times as many.
+pub(crate) const EQUAL: u64 = 6_900;
+const EQUAL_EACH: u64 = EQUAL / IN_FLIGHT.len() as u64;
+/// In this time the slower server takes so many.
 const EQUAL_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs all rounds.
@@ -121,13 +123,9 @@ fn equal_burst(side: Side, case: Case, args: &Args, work: &Path, measures: &mut 
         };
         let mut pushes = 0;
         for in_flight in IN_FLIGHT {
-            let plan = Plan { in_flight, length: EQUAL_WITHIN, most: EQUAL };
+            let plan = Plan { in_flight, length: EQUAL_WITHIN, most: EQUAL_EACH };
             pushes += load::burst(server.address, &server.paths, plan)?.answered;
-            if let Some(subscriber) = &subscriber {
-                subscriber.wait_for(pushes)?;
-                subscriber.drain();
-            }
-            proc::settled(server.pid(), args.rest())?;
+            at_rest(&server, subscriber.as_ref(), pushes, args)?;
         }
         measures.add(side, Measure::EqualMemory(case), megabytes(proc::resident(server.pid())?));
         Ok(())
@@ -150,11 +148,7 @@ fn one_burst(
     let arrived_before = subscriber.map_or(0, Subscriber::distinct);
     let burst = load::burst(server.address, &server.paths, plan)?;
     let generator = proc::cpu_s(process::id())? - generator_before;
-    if let Some(subscriber) = subscriber {
-        subscriber.wait_for(arrived_before + burst.answered)?;
-        subscriber.drain();
-    }
-    let after = proc::settled(server.pid(), args.rest())?;
+    let after = at_rest(server, subscriber, arrived_before + burst.answered, args)?;
 
     measures.add(side, Measure::Rate(case, in_flight), burst.rate());
     if in_flight == COST_AT {
@@ -165,6 +159,15 @@ fn one_burst(
         measures.add(side, Measure::Generator(case), generator / burst.took.as_secs_f64());
     }
     Ok(burst.answered)
+}
+
+/// Waits until so many pushes have arrived since the start, and the server has no more to do with them.
+fn at_rest(server: &Server, subscriber: Option<&Subscriber>, pushes: u64, args: &Args) -> Result<Usage> {
+    if let Some(subscriber) = subscriber {
+        subscriber.wait_for(pushes)?;
+        subscriber.drain();
+    }
+    proc::settled(server.pid(), args.rest())
 }
 
 fn megabytes(bytes: u64) -> f64 {
